@@ -1,0 +1,140 @@
+"""Examples of unequal length in flat, memory-mapped arrays: tokenised once, read without copying."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+CACHE_LIMIT_BYTES = 4 << 30
+
+
+@dataclass(frozen=True)
+class CutReport:
+    """What truncation and the vocabulary cost: counts over all examples."""
+
+    examples: int = 0
+    tokens: int = 0  # before truncation, special tokens included
+    cut_examples: int = 0
+    cut_tokens: int = 0
+    unknown_tokens: int = 0
+
+    def sentence(self, max_length: int) -> str | None:
+        """Say in words what was cut, or return None where nothing was."""
+        if not self.cut_examples:
+            return None
+        return (
+            f"{self.cut_examples:,} of {self.examples:,} texts ({self.cut_examples / self.examples:.1%}) are "
+            f"longer than {max_length} tokens; {self.cut_tokens / self.tokens:.1%} of all tokens were cut."
+        )
+
+    @property
+    def unknown_share(self) -> float:
+        """Return the share of tokens that the vocabulary does not know."""
+        return self.unknown_tokens / self.tokens if self.tokens else 0.0
+
+
+@dataclass(frozen=True)
+class RaggedStore:
+    """n arrays of ids, one after another: example i is `flat[offsets[i] : offsets[i + 1]]`.
+
+    `flat`: (all tokens,) int32; `offsets`: (n + 1,) int64.
+    """
+
+    flat: np.ndarray
+    offsets: np.ndarray
+    cuts: CutReport
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        return self.flat[self.offsets[row] : self.offsets[row + 1]]
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Return the length of every example in tokens: (n,) int64."""
+        return np.diff(self.offsets)
+
+    def seen_ids(self) -> np.ndarray:
+        """Return the sorted distinct ids of all examples."""
+        return np.unique(self.flat)
+
+    def padded(self, rows: np.ndarray, padding: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return ids (batch, longest) int64 filled up with `padding`, and the mask of real tokens."""
+        lengths = self.offsets[rows + 1] - self.offsets[rows]
+        ids = np.full((len(rows), int(lengths.max())), padding, dtype=np.int64)
+        mask = np.arange(ids.shape[1]) < lengths[:, None]
+        ids[mask] = np.concatenate([self[row] for row in rows])
+        return ids, mask
+
+
+def cache_folder() -> Path:
+    """Return the folder for things that can be made again: $FORETUNE_CACHE or ~/.cache/foretune."""
+    given = os.environ.get("FORETUNE_CACHE")
+    base = (
+        Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "foretune"
+    )
+    return base
+
+
+def build(arrays: Iterable[np.ndarray], cuts: CutReport) -> RaggedStore:
+    """Return a store in memory from one int array per example."""
+    parts = [np.asarray(array, dtype=np.int32) for array in arrays]
+    offsets = np.zeros(len(parts) + 1, dtype=np.int64)
+    np.cumsum([len(part) for part in parts], out=offsets[1:])
+    flat = np.concatenate(parts) if parts else np.zeros(0, dtype=np.int32)
+    return RaggedStore(flat, offsets, cuts)
+
+
+def load(key: str) -> RaggedStore | None:
+    """Return the cached store called `key`, memory-mapped; None where it is missing or damaged."""
+    folder = cache_folder() / "tokens" / key
+    try:
+        cuts = CutReport(**json.loads((folder / "cuts.json").read_text()))
+        offsets = np.load(folder / "offsets.npy", allow_pickle=False)
+        flat = np.load(folder / "flat.npy", mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, TypeError):
+        return None
+    whole = len(offsets) == cuts.examples + 1 and int(offsets[-1]) == len(flat)
+    return RaggedStore(flat, offsets, cuts) if whole else None
+
+
+def save(key: str, store: RaggedStore) -> RaggedStore:
+    """Write `store` to the cache under a temporary name, rename it, and return it memory-mapped.
+
+    A cache that cannot be written (no space, no permission) is no error: the store in memory is returned.
+    """
+    parent = cache_folder() / "tokens"
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        _evict(parent, store.flat.nbytes)
+        with tempfile.TemporaryDirectory(dir=parent, prefix=".tmp-") as name:
+            draft = Path(name) / "store"
+            draft.mkdir()
+            np.save(draft / "flat.npy", store.flat)
+            np.save(draft / "offsets.npy", store.offsets)
+            (draft / "cuts.json").write_text(json.dumps(asdict(store.cuts)))
+            shutil.rmtree(parent / key, ignore_errors=True)  # a damaged one
+            draft.rename(parent / key)
+    except OSError:
+        return store
+    return load(key) or store
+
+
+def _evict(parent: Path, coming: int) -> None:
+    """Delete the stores unused for longest until `coming` bytes fit below the limit."""
+    stores = sorted((p for p in parent.iterdir() if p.is_dir()), key=lambda p: p.stat().st_mtime)
+    sizes = {p: sum(f.stat().st_size for f in p.glob("*")) for p in stores}
+    total = sum(sizes.values()) + coming
+    for path in stores:
+        if total <= CACHE_LIMIT_BYTES:
+            return
+        total -= sizes[path]
+        shutil.rmtree(path, ignore_errors=True)
