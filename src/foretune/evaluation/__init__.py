@@ -1,0 +1,1 @@
+"""Honest numbers: metrics with intervals, trivial baselines, mistakes and the report of a run."""
