@@ -1,0 +1,36 @@
+"""Foretune: know before you tune. Transfer learning with pretrained Transformers.
+
+The public names are loaded when they are first used, so that `import foretune` and
+`foretune --help` stay fast.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from foretune.api import fit, load
+    from foretune.data.inspect import inspect_data
+    from foretune.errors import ForetuneError
+    from foretune.model import Model
+    from foretune.recipe import Recipe
+
+__version__ = "0.1.0"
+__all__ = ["ForetuneError", "Model", "Recipe", "fit", "inspect_data", "load"]
+
+_HOME = {
+    "fit": "foretune.api",
+    "load": "foretune.api",
+    "Model": "foretune.model",
+    "Recipe": "foretune.recipe",
+    "ForetuneError": "foretune.errors",
+    "inspect_data": "foretune.data.inspect",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for (PEP 562)."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'foretune' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)

@@ -1,0 +1,174 @@
+"""What a run leaves behind: a folder that plain `transformers` loads, with all that is known of the model.
+
+config.json, model.safetensors, tokenizer files   what `from_pretrained` reads
+foretune.json    task, label names, data fingerprints, split, metrics with intervals, environment, timings
+recipe.toml      every choice of the run
+README.md        the model card
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from foretune.errors import ArtifactError, ForetuneError
+from foretune.model import Model
+from foretune.recipe import Recipe
+from foretune.training.files import disk_errors, sha256, sync
+
+if TYPE_CHECKING:
+    from foretune.tasks.base import Task
+
+RECORD = "foretune.json"
+FORMAT = 1
+PROBES = 8  # examples on which the saved model is compared with the one in memory
+TOLERANCE = 1e-4  # of probabilities, both computed in float32
+
+
+def save(model: Model, folder: Path, probes: list[str] | None = None) -> Path:
+    """Write `model` into `folder`, reload it, compare both on a few texts, and return the folder.
+
+    The files are written and checked under a temporary name first; `foretune.json` is moved last, so a
+    folder with it is whole. Raises ResourceError, and ArtifactError where the reloaded model differs.
+    """
+    draft = folder / ".tmp-artefact"
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir()
+    try:
+        with disk_errors(folder):
+            _write(model, draft)
+        _compare(model, draft, probes or model.record.get("probes") or ["a short text", "一段短文本"])
+        with disk_errors(folder):
+            _move(draft, folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    model.path = folder
+    return folder
+
+
+def _write(model: Model, draft: Path) -> None:
+    model.backbone.save(draft)
+    (draft / "recipe.toml").write_text(model.recipe.to_toml(), encoding="utf-8")
+    (draft / "README.md").write_text(model_card(model.record, model.task), encoding="utf-8")
+    record = {
+        "format": FORMAT,
+        "task": {"name": model.task.name, **model.task.state()},
+        **{key: value for key, value in model.record.items() if key not in ("format", "task", "files")},
+        "files": {path.name: sha256(path) for path in sorted(draft.glob("*.safetensors"))},
+    }
+    (draft / RECORD).write_text(json.dumps(record, ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+def _move(draft: Path, folder: Path) -> None:
+    """Move the checked files to their place, the record last."""
+    files = sorted(draft.iterdir(), key=lambda path: path.name == RECORD)
+    for path in files:
+        sync(path)
+        os.replace(path, folder / path.name)
+    sync(folder)
+
+
+def _compare(model: Model, draft: Path, probes: list[str]) -> None:
+    """Raise ArtifactError where the model read back from `draft` does not predict the same."""
+    from foretune.training.inference import Runtime
+
+    again = load(draft)
+    saved, model.runtime = model.runtime, Runtime(model.runtime.device, "fp32")
+    again.runtime = model.runtime
+    again.backbone.model.to(model.runtime.device)
+    try:
+        texts = probes[:PROBES]
+        difference = float(np.abs(model.predict_proba(texts) - again.predict_proba(texts)).max())
+    finally:
+        model.runtime = saved
+    if not difference <= TOLERANCE or again.labels != model.labels:
+        raise ArtifactError(
+            f"The saved model does not predict what the trained one does (largest difference of a probability "
+            f"{difference:.2g}, allowed {TOLERANCE:g}). Nothing was kept in its place; please report this."
+        )
+
+
+def load(path: str | Path, *, device: str = "cpu", precision: str = "fp32") -> Model:
+    """Return the model saved in a folder. No code of the folder is run and no network is used.
+
+    Raises ArtifactError where the folder is missing, incomplete or damaged.
+    """
+    import foretune.tasks.text_classification  # noqa: F401  (registers the task)
+    from foretune.backbones.text import load_text_backbone
+    from foretune.tasks.base import TASKS
+    from foretune.training import machine
+    from foretune.training.inference import Runtime
+
+    folder = Path(path).expanduser()
+    record = read_record(folder)
+    _check_files(folder, record)
+    recipe = Recipe.read(folder / "recipe.toml")
+    try:
+        task = TASKS[record["task"]["name"]].from_state(record["task"])
+    except KeyError as error:
+        raise ArtifactError(f"{folder / RECORD} lacks the entry {error}. Save the model again.") from error
+    backbone = load_text_backbone(str(folder.resolve()), auto_class=task.auto_class, options={}, offline=True)
+    place = machine.pick_device(device)
+    backbone.model.to(place).eval()
+    return Model(backbone, task, recipe, Runtime(place, machine.pick_precision(precision, place)), record, folder)
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """Return `foretune.json` of a model folder. Raises ArtifactError."""
+    if not folder.is_dir():
+        raise ArtifactError(f"There is no model folder {folder}. Give the --output of a finished `foretune fit`.")
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        unfinished = (folder / "checkpoints").is_dir()
+        hint = "The run is not finished: go on with --resume." if unfinished else "Was it made by `foretune fit`?"
+        raise ArtifactError(f"{folder} holds no {RECORD}. {hint}") from error
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{folder / RECORD} cannot be read: {error}. Restore it or train again.") from error
+    if record.get("format") != FORMAT:
+        found = record.get("format")
+        raise ArtifactError(f"{folder} has format {found!r}; this Foretune reads {FORMAT}. Update Foretune.")
+    return record
+
+
+def _check_files(folder: Path, record: dict[str, Any]) -> None:
+    """Raise ArtifactError where a weight file is missing or not what was saved."""
+    for name, expected in record.get("files", {}).items():
+        path = folder / name
+        if not path.is_file():
+            raise ArtifactError(f"{folder} is incomplete: {name} is missing. Copy the whole folder.")
+        if sha256(path) != expected:
+            raise ArtifactError(f"{path} is damaged: its checksum differs from foretune.json. Copy it again.")
+
+
+def model_card(record: dict[str, Any], task: Task) -> str:
+    """Return the model card (Mitchell et al. 2019) as Markdown with the hub's metadata."""
+    backbone = record.get("backbone", "unknown")
+    lines = ["---", "library_name: transformers", "pipeline_tag: text-classification", "tags: [foretune]", "---", ""]
+    lines += [f"# {record.get('title', 'Fine-tuned model')}", ""]
+    lines += [f"{task.name}, fine-tuned from {backbone} with the strategy {record.get('strategy')} by Foretune.", ""]
+    labels = ", ".join(task.state()["labels"])
+    lines += ["## Labels", "", labels, "", "## Scores", "", "| split | metric | value | 95 % interval |", "|---|---|---|---|"]
+    for split, metrics in record.get("metrics", {}).items():
+        for name, score in metrics.items():
+            if isinstance(score, dict):
+                lines.append(f"| {split} | {name} | {score['value']:.4f} | {score['low']:.4f} – {score['high']:.4f} |")
+    lines += ["", "## Beside it", "", "| baseline | accuracy | macro F1 |", "|---|---|---|"]
+    for name, score in record.get("baselines", {}).items():
+        lines.append(f"| {name} | {score['accuracy']['value']:.4f} | {score['macro_f1']['value']:.4f} |")
+    lines += ["", "## Data", ""] + [f"- {text}" for text in record.get("data", {}).get("sentences", [])]
+    lines += ["", "## Use", "", "```python", "from transformers import pipeline", "", 'classify = pipeline("text-classification", ".")']
+    lines += ['classify("your text")', "```", "", "The recipe is in `recipe.toml`, everything measured in `foretune.json`.", ""]
+    return "\n".join(lines)
+
+
+def describe_error(error: ForetuneError) -> dict[str, Any]:
+    """Return an error as the command line's JSON object."""
+    return {"error": type(error).__name__, "message": str(error)}

@@ -1,0 +1,72 @@
+"""The Backbone seam: one face for every pretrained model, whatever library it comes from."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor, nn
+
+    from foretune.backbones.layers import LayerMap
+    from foretune.data.store import RaggedStore
+
+
+class Backbone(ABC):
+    """A pretrained model with a task's head, its preprocessing, and its ordered layers.
+
+    Adding a library of models means writing one subclass; tasks, strategies and the loop only use what
+    stands here.
+    """
+
+    name: str
+    model: nn.Module
+
+    @property
+    @abstractmethod
+    def layers(self) -> LayerMap:
+        """Return the layers in order and the depth of every parameter."""
+
+    @property
+    @abstractmethod
+    def max_length(self) -> int:
+        """Return the longest input the model takes, special tokens included (tokens)."""
+
+    @abstractmethod
+    def preprocess(self, inputs: Sequence[Any], *, max_length: int, truncation: str) -> RaggedStore:
+        """Turn raw inputs into stored arrays of known lengths, in the inputs' order."""
+
+    @abstractmethod
+    def collate(self, store: RaggedStore, rows: np.ndarray) -> dict[str, Tensor]:
+        """Return the model's input for the examples `rows`: (batch, tokens) tensors on the CPU."""
+
+    @abstractmethod
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        """Return the head's output, for classification logits (batch, classes)."""
+
+    @abstractmethod
+    def train_seen_embeddings(self, store: RaggedStore) -> None:
+        """Train only the embedding rows that `store` uses, where the model allows it."""
+
+    @abstractmethod
+    def fold_embeddings(self) -> None:
+        """Undo `train_seen_embeddings`, keeping what was learnt."""
+
+    @abstractmethod
+    def use_mean_pooling(self) -> bool:
+        """Make the head read the mean of all tokens; return False where this model cannot."""
+
+    @abstractmethod
+    def linear_head(self) -> list[nn.Parameter]:
+        """Make the head linear in the features where possible; return its trainable parameters."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Return a hash (hex) of the pretrained weights, to tell whether a resumed run fits."""
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write a folder that the model's own library loads, without pickle."""

@@ -1,0 +1,207 @@
+"""Hugging Face encoders and decoders of text, with a head for classification."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from foretune.backbones import pooling
+from foretune.backbones.base import Backbone
+from foretune.backbones.embedding import SeenRowsEmbedding
+from foretune.backbones.layers import LayerMap, map_layers
+from foretune.backbones.source import Source, resolve
+from foretune.backbones.tokenize import tokenize
+from foretune.data.store import RaggedStore
+from foretune.errors import BackboneError, ConfigError
+
+LONGEST = 8192  # where the model states no limit (tokens)
+
+
+class TextBackbone(Backbone):
+    """A Hugging Face text model behind the Backbone's face."""
+
+    def __init__(self, name: str, model: Any, tokenizer: Any, source: Source) -> None:
+        self.name, self.model, self.tokenizer, self.source = name, model, tokenizer, source
+        self.padding = tokenizer.pad_token_id
+        self._layers: LayerMap | None = None
+
+    @property
+    def layers(self) -> LayerMap:
+        """Return the layers in order and the depth of every parameter."""
+        if self._layers is None:
+            self._layers = map_layers(self.model)
+        return self._layers
+
+    @property
+    def max_length(self) -> int:
+        """Return the longest input of model and tokenizer (tokens)."""
+        config = self.model.config
+        stated = getattr(config, "max_position_embeddings", None) or LONGEST
+        if config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet"):
+            stated -= 2  # their positions start behind the padding index
+        return int(min(stated, self.tokenizer.model_max_length, LONGEST))
+
+    def preprocess(self, inputs: Sequence[Any], *, max_length: int, truncation: str) -> RaggedStore:
+        """Tokenise texts. Raises ConfigError where `max_length` is more than the model takes."""
+        if max_length > self.max_length:
+            raise ConfigError(
+                f"max_tokens is {max_length}, but {self.name} takes at most {self.max_length} tokens. "
+                f"Set it to {self.max_length} or less, or choose a backbone for longer texts."
+            )
+        return tokenize(self.tokenizer, inputs, max_length=max_length, truncation=truncation)
+
+    def collate(self, store: RaggedStore, rows: np.ndarray) -> dict[str, Tensor]:
+        """Return input_ids and, where something is padded, attention_mask: (batch, tokens)."""
+        ids, mask = store.padded(rows, self.padding)
+        batch = {"input_ids": torch.from_numpy(ids)}
+        if not mask.all():
+            batch["attention_mask"] = torch.from_numpy(mask.astype(np.int64))
+        return batch
+
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        """Return logits (batch, classes) in float32."""
+        return self.model(**batch).logits.float()
+
+    def train_seen_embeddings(self, store: RaggedStore) -> None:
+        """Replace the word embedding by one that trains only the rows that `store` uses."""
+        table = self.model.get_input_embeddings()
+        if type(table) is not nn.Embedding or not table.weight.requires_grad:
+            return
+        seen = np.union1d(store.seen_ids(), [self.padding])
+        self._set_embeddings(SeenRowsEmbedding(table, seen))
+
+    def fold_embeddings(self) -> None:
+        """Put a plain embedding back, with the trained rows in it."""
+        table = self.model.get_input_embeddings()
+        if isinstance(table, SeenRowsEmbedding):
+            self._set_embeddings(table.fold())
+
+    def _set_embeddings(self, module: nn.Module) -> None:
+        self.model.set_input_embeddings(module)
+        self._layers = None
+
+    def use_mean_pooling(self) -> bool:
+        """Append the layer of `pooling`, checked on a few tokens; False where the model has no place for it."""
+        layers = self.layers
+        if not pooling.append_mean_pooling(self.model):
+            return False
+        self._layers = None
+        if not self._pools_the_mean():
+            raise BackboneError(
+                f"{self.name}: the pooling layer does not return the mean of the tokens. "
+                "Choose --strategy full for this backbone."
+            )
+        return self.layers.count == layers.count + 1
+
+    @torch.no_grad()
+    def _pools_the_mean(self) -> bool:
+        """Compare the new layer with the formula on two short inputs of unequal length."""
+        self.model.eval()
+        ids = torch.arange(10, 22).reshape(2, 6) % self.model.config.vocab_size
+        mask = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 0, 0, 0]])
+        output = self.model(input_ids=ids, attention_mask=mask, output_hidden_states=True)
+        below, top = output.hidden_states[-2:]
+        expected = pooling.normalised_mean(below, mask)
+        return torch.allclose(top[:, 0], expected, atol=2e-2)
+
+    def linear_head(self) -> list[nn.Parameter]:
+        """Return the classifier's parameters; a dense layer before it is made nearly the identity."""
+        dense, classifier = pooling.head_linears(self.model)
+        if classifier is None:
+            names = self.layers.head()
+            return [p for name, p in self.model.named_parameters() if name in names]
+        if dense is not None:
+            pooling.straighten(dense)
+        return list(classifier.parameters())
+
+    def fingerprint(self) -> str:
+        """Return the hash of the weights that this model was loaded from (hex)."""
+        return self.source.fingerprint()
+
+    def save(self, folder: Path) -> None:
+        """Write config, safetensors and tokenizer; plain `from_pretrained` loads them."""
+        with quiet():
+            self.model.save_pretrained(folder)
+            self.tokenizer.save_pretrained(folder)
+
+
+def load_text_backbone(
+    name: str, *, auto_class: str, options: dict[str, Any], offline: bool, seed: int = 0
+) -> TextBackbone:
+    """Load a backbone with a new head, or a fine-tuned model with its own.
+
+    `options` go to the configuration (num_labels, id2label …). Code that comes with a model is never
+    run and only safetensors are read. Raises BackboneError.
+    """
+    import transformers
+
+    source = resolve(name)
+    common = {"local_files_only": source.local or offline, "trust_remote_code": False}
+    torch.manual_seed(seed)  # the new head's initial weights
+    try:
+        with quiet():
+            tokenizer = transformers.AutoTokenizer.from_pretrained(source.location, **common)
+            model = getattr(transformers, auto_class).from_pretrained(
+                source.location, use_safetensors=True, dtype=torch.float32, **common, **options
+            )
+    except Exception as error:  # the libraries raise many kinds; all mean that it cannot be loaded
+        raise BackboneError(_explain(name, source, offline, error)) from error
+    _give_padding(tokenizer, model)
+    return TextBackbone(source.name, model, tokenizer, source)
+
+
+def _give_padding(tokenizer: Any, model: Any) -> None:
+    """Decoders often have no padding token: use the end-of-text token, as their heads expect."""
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    if getattr(model.config, "pad_token_id", None) is None:
+        model.config.pad_token_id = tokenizer.pad_token_id
+
+
+def _explain(name: str, source: Source, offline: bool, error: Exception) -> str:
+    """Say why a backbone did not load and what to do."""
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if not source.local:
+        where = "and --offline forbids to fetch it" if offline else "and it could not be fetched"
+        return (
+            f"Backbone {name!r} ({source.location}) is not in the local hub cache {where}: {reason} "
+            "Check the name and the connection, give a local folder, or use the bundled minilm-l6."
+        )
+    found = sorted(path.name for path in Path(source.location).iterdir())[:12]
+    hint = ""
+    if not any(item.endswith(".safetensors") for item in found):
+        hint = " Its weights must be safetensors; other formats can run code when read and are refused."
+    return f"Backbone folder {source.location} cannot be loaded: {reason}{hint} It holds: {', '.join(found)}."
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence transformers' progress bars and load reports, which are expected here, and restore them."""
+    from transformers.utils import logging as hf_logging
+
+    verbosity, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    hf_logging.set_verbosity(logging.CRITICAL)
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(verbosity)
+        if bars:
+            hf_logging.enable_progress_bar()
+
+
+def set_dropout(model: nn.Module, share: float) -> None:
+    """Set every dropout inside `model`, those given as numbers to attention functions too."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = share
+        for name in ("attention_dropout", "dropout_prob", "hidden_dropout"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, share)

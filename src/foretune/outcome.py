@@ -1,0 +1,131 @@
+"""What is measured and written after training: metrics, baselines, the artefact, the report."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from foretune import artifact
+from foretune.evaluation.report import ReportData, write_report
+from foretune.training import machine
+
+if TYPE_CHECKING:
+    from foretune.model import Model
+    from foretune.prepare import Prepared
+    from foretune.training.job import Job
+    from foretune.training.state import Progress
+
+MISTAKES = 30
+
+
+def outcome(model: Model, job: Job, prepared: Prepared, progress: Progress, started: float) -> None:
+    """Fill `model.record`, save the artefact and write report.html into the job's folder."""
+    clock = time.perf_counter()
+    results, mistakes = _scores(model, job, prepared)
+    split, held_out = prepared.held_out
+    baselines = model.task.baselines(prepared.train, held_out, job.recipe.seed)
+    evaluated = time.perf_counter() - clock
+    model.record = {
+        "title": f"{job.backbone.name} on {job.recipe.target or 'labels'}",
+        "backbone": job.recipe.backbone,
+        "strategy": job.strategy.name,
+        "metrics": {name: _scalars(model, result) for name, result in results.items()},
+        "details": {name: {k: result[k] for k in ("per_class", "confusion", "n")} for name, result in results.items()},
+        "baselines": baselines,
+        "baselines_on": split,
+        "train": _training(job, progress),
+        "data": _data(prepared),
+        "environment": {**machine.environment(), "device": job.runtime.device.type},
+        "warnings": list(prepared.warnings),
+        "probes": [str(text)[:500] for text in held_out.inputs[: artifact.PROBES]],
+    }
+    probes = model.record.pop("probes")
+    model.record["timings"] = {"evaluation_seconds": evaluated, "total_seconds": time.perf_counter() - started}
+    artifact.save(model, job.folder, probes)
+    write_report(job.folder / "report.html", _report(model, job, prepared, progress, results, mistakes))
+
+
+def _scores(model: Model, job: Job, prepared: Prepared) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return the metrics of every held-out part, and the mistakes on the headline's."""
+    results: dict[str, Any] = {}
+    mistakes: list[dict[str, Any]] = []
+    if prepared.dev is not None:
+        results["dev"], mistakes = model.score(prepared.dev, job.dev_store, MISTAKES)
+    if prepared.test is not None:
+        results["test"], mistakes = model.score(prepared.test, None, MISTAKES)
+    return results, mistakes
+
+
+def _scalars(model: Model, result: dict[str, Any]) -> dict[str, Any]:
+    return {name: result[name] for name in model.task.metrics}
+
+
+def _training(job: Job, progress: Progress) -> dict[str, Any]:
+    seconds = max(progress.seconds, 1e-9)
+    peak = machine.gemm_peak(job.runtime.device.type, job.runtime.precision)
+    return {
+        "seconds": progress.seconds,
+        "examples_per_s": progress.examples / seconds,
+        "tokens_per_s": progress.tokens / seconds,
+        "fraction_of_peak": progress.flops / seconds / peak,
+        "peak_flops": peak,
+        "padding_share": 1 - progress.tokens / max(progress.padded_tokens, 1),
+        "peak_memory_bytes": machine.peak_memory_bytes(job.runtime.device),
+        "steps": progress.step,
+        "epochs": progress.examples / max(len(job.train), 1),
+        "precision": job.runtime.precision,
+        "best_step": progress.best_step,
+        "stopped_early": progress.stopped_early,
+    }
+
+
+def _data(prepared: Prepared) -> dict[str, Any]:
+    sizes = prepared.sizes()
+    return {
+        "sizes": sizes,
+        "fingerprints": prepared.fingerprints(),
+        "columns": {"text": prepared.columns.text, "target": prepared.columns.target},
+        "sentences": [*prepared.notes, "Rows: " + ", ".join(f"{n:,} {name}" for name, n in sizes.items()) + "."],
+    }
+
+
+def _report(
+    model: Model,
+    job: Job,
+    prepared: Prepared,
+    progress: Progress,
+    results: dict[str, Any],
+    mistakes: list[dict[str, Any]],
+) -> ReportData:
+    train, sizes = model.record["train"], prepared.sizes()
+    longest = job.recipe.max_tokens or job.backbone.max_length
+    return ReportData(
+        title=f"Foretune: {model.record['title']}",
+        metrics=results,
+        class_names=list(model.labels),
+        metric=job.metric,
+        summary={
+            "Task": model.task.name,
+            "Backbone": job.recipe.backbone,
+            "Strategy": job.strategy.name,
+            "Rows": ", ".join(f"{n:,} {name}" for name, n in sizes.items()),
+            "Epochs": f"{train['epochs']:.1f} ({train['steps']:,} steps)",
+            "Seed": str(job.recipe.seed),
+            "Precision": f"{train['precision']} on {job.runtime.device.type}",
+        },
+        baselines=model.record["baselines"],
+        history=progress.losses,
+        evals=progress.evaluations,
+        mistakes=mistakes,
+        warnings=list(prepared.warnings),
+        timings={
+            "Training": f"{train['seconds']:.1f} s",
+            "Evaluation and baselines": f"{model.record['timings']['evaluation_seconds']:.1f} s",
+            "Everything": f"{model.record['timings']['total_seconds']:.1f} s",
+            "Speed": f"{train['examples_per_s']:,.0f} examples/s, {train['tokens_per_s']:,.0f} tokens/s",
+            "Share of the machine's matrix-multiply peak": f"{train['fraction_of_peak']:.0%}",
+            "Peak memory": f"{train['peak_memory_bytes'] / 1e9:.2f} GB",
+        },
+        truncated=job.train_store.cuts.sentence(longest),
+        recipe_toml=job.recipe.to_toml(),
+    )

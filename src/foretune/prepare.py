@@ -1,0 +1,120 @@
+"""From the user's files to encoded, audited, split examples and the task they define."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from foretune.data.audit import audit, overlap
+from foretune.data.columns import Columns, infer_columns
+from foretune.data.fingerprint import fingerprint
+from foretune.data.read import read_table
+from foretune.data.split import split
+from foretune.errors import ConfigError, DataError
+from foretune.tasks.base import TASKS, Examples, Task
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from foretune.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The data of a run. `warnings` and `notes` are sentences for the user."""
+
+    task: Task
+    columns: Columns
+    train: Examples
+    dev: Examples | None
+    test: Examples | None
+    warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def held_out(self) -> tuple[str, Examples]:
+        """Return the part that the headline score is measured on: test, else dev. Raises ConfigError."""
+        if self.test is not None:
+            return "test", self.test
+        if self.dev is not None:
+            return "dev", self.dev
+        raise ConfigError("Nothing is held out to measure on. Give --dev or --test, or fractions above 0.")
+
+    def fingerprints(self) -> dict[str, str]:
+        """Return a sha256 of every part's texts and targets."""
+        parts = {"train": self.train, "dev": self.dev, "test": self.test}
+        return {name: _fingerprint(part) for name, part in parts.items() if part is not None}
+
+    def sizes(self) -> dict[str, int]:
+        """Return the rows of every part."""
+        parts = {"train": self.train, "dev": self.dev, "test": self.test}
+        return {name: len(part) for name, part in parts.items() if part is not None}
+
+
+def prepare(train: Any, dev: Any, test: Any, recipe: Recipe) -> Prepared:
+    """Read, check and split the data. Raises DataError and ConfigError before anything is written."""
+    table = _read(train, recipe, "train")
+    columns = infer_columns(table, text=recipe.text, target=recipe.target)
+    notes = [columns.reason]
+    warnings = list(audit(table, columns, where="train").warnings)
+    task = _task(recipe.task).from_table(table, columns, recipe)
+    parts: dict[str, Examples | None] = {"train": task.examples(table, where="train"), "dev": None, "test": None}
+    for name, source in (("dev", dev), ("test", test)):
+        if source is not None:
+            other = _other(source, columns, recipe, name)
+            warnings += audit(other, columns, where=name).warnings
+            warnings += overlap(table, other, columns.text, name)
+            parts[name] = task.examples(other, where=name)
+    notes += _hold_out(parts, recipe)
+    return Prepared(task, columns, _present(parts["train"]), parts["dev"], parts["test"], warnings, notes)
+
+
+def _read(source: Any, recipe: Recipe, split_name: str) -> pd.DataFrame:
+    return read_table(source, separator=recipe.separator, offline=recipe.offline, split=split_name)
+
+
+def _task(name: str) -> type[Task]:
+    import foretune.tasks.text_classification  # noqa: F401  (registers itself)
+
+    return TASKS["text-classification" if name == "auto" else name]
+
+
+def _other(source: Any, columns: Columns, recipe: Recipe, name: str) -> pd.DataFrame:
+    """Read a dev or test table. Raises DataError where it lacks the training table's columns."""
+    table = _read(source, recipe, name)
+    missing = [column for column in (columns.text, columns.target) if column not in table.columns]
+    if missing:
+        raise DataError(
+            f"The {name} data have no column {' or '.join(repr(m) for m in missing)}; found: "
+            f"{', '.join(map(str, table.columns))}. Name the columns as in the training data."
+        )
+    return table
+
+
+def _hold_out(parts: dict[str, Examples | None], recipe: Recipe) -> list[str]:
+    """Split dev and test off the training examples where none were given; return a note."""
+    fractions: dict[str, float] = {}
+    if parts["dev"] is None and recipe.dev_fraction > 0:
+        fractions["dev"] = recipe.dev_fraction
+    if parts["dev"] is None and parts["test"] is None and recipe.test_fraction > 0:
+        fractions["test"] = recipe.test_fraction
+    if not fractions:
+        return []
+    whole = _present(parts["train"])
+    rows = split(whole.inputs, whole.targets, fractions=fractions, seed=recipe.seed)
+    for name, numbers in rows.items():
+        parts[name] = whole.take(np.asarray(numbers))
+    sizes = ", ".join(f"{len(numbers):,} {name}" for name, numbers in rows.items())
+    return [f"Split with seed {recipe.seed}, stratified, identical texts on one side: {sizes}."]
+
+
+def _present(examples: Examples | None) -> Examples:
+    assert examples is not None
+    return examples
+
+
+def _fingerprint(examples: Examples) -> str:
+    labels = None if examples.targets is None else [str(target) for target in examples.targets.tolist()]
+    return fingerprint(list(examples.inputs), labels)

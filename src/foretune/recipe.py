@@ -1,0 +1,185 @@
+"""The recipe: the one typed description of a run, read from and written to TOML.
+
+`None` means "let Foretune choose"; the artefact's recipe holds what was chosen.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from foretune.errors import ConfigError, did_you_mean
+
+PRECISIONS = ("auto", "fp32", "bf16")
+DEVICES = ("auto", "cpu", "cuda", "mps")
+TRUNCATIONS = ("head", "tail", "head+tail")
+TRACKERS = ("tensorboard", "mlflow")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Every choice of a run. Raises ConfigError where a value cannot be used."""
+
+    task: str = "auto"
+    backbone: str = "minilm-l6"
+    strategy: str = "full"
+    text: str | None = None  # column of the input text
+    target: str | None = None  # column of the label
+    separator: str | None = None  # of csv files; None: by the file's name
+    epochs: float | None = None
+    lr: float | None = None  # peak rate of the top layers
+    layer_decay: float | None = None  # rate of layer l = lr * layer_decay ** (layers above l)
+    warmup: float = 0.1  # share of all steps
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0  # of the global gradient, L2
+    dropout: float = 0.0  # inside the backbone and the head
+    batch_tokens: int | None = None  # tokens per optimizer step, padding included
+    micro_tokens: int | None = None  # tokens per forward pass; the rest is gradient accumulation
+    max_tokens: int | None = None  # longer texts are cut
+    truncation: str = "head"
+    class_weights: str | dict[str, float] = "none"  # "none", "auto" or label -> weight
+    metric: str | None = None  # early stopping and the best checkpoint follow it
+    patience: int = 3  # evaluations without improvement before stopping
+    seed: int = 0
+    precision: str = "auto"
+    device: str = "auto"
+    dev_fraction: float = 0.1  # held out of the training file where no dev file is given
+    test_fraction: float = 0.1  # likewise, where neither a dev nor a test file is given
+    checkpoint_seconds: float = 60.0  # between two checkpoints
+    offline: bool = False
+    trackers: tuple[str, ...] = ()
+    options: dict[str, Any] = field(default_factory=dict)  # of the strategy
+
+    def __post_init__(self) -> None:
+        _one_of("precision", self.precision, PRECISIONS)
+        _one_of("device", self.device, DEVICES)
+        _one_of("truncation", self.truncation, TRUNCATIONS)
+        for tracker in self.trackers:
+            _one_of("tracker", tracker, TRACKERS)
+        for name in ("epochs", "lr", "batch_tokens", "micro_tokens", "max_tokens", "clip_norm"):
+            _above(name, getattr(self, name), 0)
+        for name in ("weight_decay", "seed", "patience", "checkpoint_seconds"):
+            _at_least(name, getattr(self, name), 0)
+        for name in ("warmup", "dropout", "dev_fraction", "test_fraction"):
+            _within(name, getattr(self, name), 0.0, 0.95)
+        _within("layer_decay", self.layer_decay, 0.0, 1.0)
+        _class_weights(self.class_weights)
+
+    def with_changes(self, **changes: Any) -> Recipe:
+        """Return a copy with `changes`. Raises ConfigError for an unknown or impossible one."""
+        _known(changes)
+        return _build(asdict(self) | changes)
+
+    def to_toml(self) -> str:
+        """Return the recipe as TOML; entries that are None are left out."""
+        entries = {k: v for k, v in asdict(self).items() if v is not None}
+        tables = {k: entries.pop(k) for k in list(entries) if isinstance(entries[k], dict)}
+        lines = [f"{key} = {_toml_value(value)}" for key, value in entries.items()]
+        for name, table in tables.items():
+            if table:
+                lines += ["", f"[{name}]"]
+                lines += [f"{_toml_key(key)} = {_toml_value(value)}" for key, value in table.items()]
+        return "\n".join(lines) + "\n"
+
+    @classmethod
+    def from_toml(cls, text: str, where: str = "recipe") -> Recipe:
+        """Return the recipe that `text` describes. Raises ConfigError naming `where`."""
+        try:
+            entries = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"{where} is not valid TOML: {error}. Mend that line.") from error
+        _known(entries, where)
+        return _build(entries)
+
+    @classmethod
+    def read(cls, path: str | Path) -> Recipe:
+        """Read a TOML file. Raises ConfigError where it is missing or wrong."""
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"Recipe {path} cannot be read: {error.strerror}. Check the path.") from error
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"Recipe {path} is not UTF-8 text. Save it as UTF-8.") from error
+        return cls.from_toml(text, where=str(path))
+
+
+def _build(entries: dict[str, Any]) -> Recipe:
+    """Make a Recipe from plain values, naming an entry of the wrong type."""
+    types = {f.name: str(f.type) for f in fields(Recipe)}
+    values = dict(entries)
+    for name, value in entries.items():
+        values[name] = _coerce(name, value, types[name])
+    return replace(Recipe(), **values)
+
+
+def _coerce(name: str, value: Any, kind: str) -> Any:
+    """Return `value` as the field's type, or raise ConfigError."""
+    allowed: dict[str, tuple[type, ...]] = {
+        "str": (str,), "float": (int, float), "int": (int,), "bool": (bool,),
+        "dict": (dict,), "tuple": (list, tuple), "None": (type(None),),
+    }  # fmt: skip
+    wanted = [key for key in allowed if key in kind.split("[")[0].replace("|", " ").split()]
+    wanted += [key for key in ("None", "dict") if key in kind and key not in wanted]
+    types = tuple(t for key in wanted for t in allowed[key])
+    if not isinstance(value, types) or (isinstance(value, bool) and "bool" not in wanted):
+        raise ConfigError(f"Recipe entry {name} = {value!r} is of the wrong type; expected {kind}.")
+    if "tuple" in wanted and value is not None:
+        return tuple(value)
+    return float(value) if "float" in wanted and isinstance(value, int) else value
+
+
+def _known(entries: dict[str, Any], where: str = "recipe") -> None:
+    names = {f.name for f in fields(Recipe)}
+    for name in entries:
+        if name not in names:
+            raise ConfigError(f"Unknown entry {name!r} in {where}.{did_you_mean(name, names)}")
+
+
+def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        hint = did_you_mean(value, choices)
+        raise ConfigError(f"{name} is {value!r}; expected one of {', '.join(choices)}.{hint}")
+
+
+def _above(name: str, value: float | None, bound: float) -> None:
+    if value is not None and not value > bound:
+        raise ConfigError(f"{name} is {value}; expected a number above {bound:g}.")
+
+
+def _at_least(name: str, value: float | None, bound: float) -> None:
+    if value is not None and not value >= bound:
+        raise ConfigError(f"{name} is {value}; expected {bound:g} or more.")
+
+
+def _within(name: str, value: float | None, low: float, high: float) -> None:
+    if value is not None and not low <= value <= high:
+        raise ConfigError(f"{name} is {value}; expected a number from {low:g} to {high:g}.")
+
+
+def _class_weights(value: str | dict[str, float]) -> None:
+    if isinstance(value, str):
+        _one_of("class_weights", value, ("none", "auto"))
+        return
+    for label, weight in value.items():
+        if not isinstance(weight, int | float) or not 0 < weight < float("inf"):
+            raise ConfigError(f"The class weight of {label!r} is {weight!r}; expected a number above 0.")
+
+
+def _toml_key(key: str) -> str:
+    return key if key.isascii() and key.replace("_", "").replace("-", "").isalnum() else _toml_value(key)
+
+
+def _toml_value(value: Any) -> str:
+    """Write one value; TOML's basic strings take JSON's escapes, but for DEL."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return repr(value) if value == value and abs(value) != float("inf") else str(value)
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_toml_value(item) for item in value) + "]"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return str(value)

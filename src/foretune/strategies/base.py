@@ -1,0 +1,132 @@
+"""The Strategy seam: what trains, in which phases, at which rate, and what is added to the loss."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from foretune.errors import ConfigError, did_you_mean
+from foretune.registry import Registry
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from foretune.backbones.base import Backbone
+    from foretune.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters that share a peak learning rate and a weight decay."""
+
+    names: tuple[str, ...]
+    lr: float
+    weight_decay: float
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training in which the same parameters train.
+
+    `share` is its part of all steps; the shares of a strategy's phases add up to 1.
+    """
+
+    name: str
+    share: float
+    groups: tuple[ParameterGroup, ...]
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What a strategy chooses its defaults from: examples, tokens per epoch, classes."""
+
+    examples: int
+    tokens: int
+    classes: int
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The numbers of a run that a strategy has defaults for."""
+
+    lr: float
+    epochs: float
+    batch_tokens: int
+    layer_decay: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoOptions:
+    """The options of a strategy that has none."""
+
+
+class Strategy(ABC):
+    """How a backbone is adapted. Options are a small dataclass `Options` beside the class."""
+
+    name: ClassVar[str]
+    about: ClassVar[str]
+    Options: ClassVar[type] = NoOptions
+
+    def __init__(self, options: dict[str, Any] | None = None) -> None:
+        self.options = _options(type(self), options or {})
+
+    @abstractmethod
+    def defaults(self, workload: Workload) -> Settings:
+        """Return good settings for data of this size."""
+
+    def prepare(self, backbone: Backbone) -> list[str]:
+        """Change the model before training (freeze, wrap …); return notes for the user."""
+        return []
+
+    @abstractmethod
+    def phases(self, backbone: Backbone, settings: Settings, recipe: Recipe) -> list[Phase]:
+        """Return the phases in order."""
+
+    def extra_loss(self, model: nn.Module, batch: dict[str, Tensor], outputs: Tensor) -> Tensor | None:
+        """Return what is added to the mean loss of a step, weighted by the batch's share; None for nothing."""
+        return None
+
+    def finish(self, backbone: Backbone) -> None:
+        """Bring the model into the form that is saved (merge adapters …)."""
+
+
+STRATEGIES: Registry[type[Strategy]] = Registry("strategy")
+
+
+def _options(strategy: type[Strategy], given: dict[str, Any]) -> Any:
+    """Make the strategy's options. Raises ConfigError for one that it does not have."""
+    known = {field.name for field in fields(strategy.Options)}
+    for name in given:
+        if name not in known:
+            listed = ", ".join(sorted(known)) or "none"
+            raise ConfigError(
+                f"Strategy {strategy.name} has no option {name!r}.{did_you_mean(name, known)} It has: {listed}."
+            )
+    return strategy.Options(**given)
+
+
+def decays(name: str, parameter: nn.Parameter) -> bool:
+    """Return whether weight decay applies: to matrices, but not to biases, norms and embeddings."""
+    return parameter.ndim > 1 and "embed" not in name.lower()
+
+
+def layerwise_groups(backbone: Backbone, settings: Settings, weight_decay: float) -> tuple[ParameterGroup, ...]:
+    """Return groups with layer-wise learning-rate decay (Howard and Ruder 2018, section 3.2).
+
+    A layer's rate is lr * layer_decay ** (layers above it); the head's is lr.
+    """
+    depth = backbone.layers.depth
+    top = backbone.layers.count + 1
+    buckets: dict[tuple[int, bool], list[str]] = {}
+    for name, parameter in backbone.model.named_parameters():
+        if parameter.requires_grad:
+            buckets.setdefault((depth[name], decays(name, parameter)), []).append(name)
+    return tuple(
+        ParameterGroup(
+            tuple(names),
+            settings.lr * settings.layer_decay ** max(top - 1 - level, 0),
+            weight_decay if decayed else 0.0,
+        )
+        for (level, decayed), names in sorted(buckets.items())
+    )

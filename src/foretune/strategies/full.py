@@ -1,0 +1,46 @@
+"""Full fine-tuning: every parameter trains, the lower layers more slowly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from foretune.strategies.base import STRATEGIES, Phase, Settings, Strategy, Workload, layerwise_groups
+
+if TYPE_CHECKING:
+    from foretune.backbones.base import Backbone
+    from foretune.recipe import Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class FullOptions:
+    """`pooling`: "cls", what the backbone's own head reads, or "mean" over all tokens (one layer more)."""
+
+    pooling: str = "cls"
+
+
+@STRATEGIES.register("full")
+class Full(Strategy):
+    """Train everything, with layer-wise learning-rate decay."""
+
+    name = "full"
+    about = "every parameter trains; most accurate with some hundred labels or more"
+    Options = FullOptions
+
+    def defaults(self, workload: Workload) -> Settings:
+        """Return settings by size: small data get smaller batches and more epochs."""
+        tokens = workload.tokens
+        batch = int(min(max(tokens / 60, 512), 4096))
+        epochs = 8 if workload.examples < 1500 else 5 if workload.examples < 20_000 else 3
+        lr = 2e-4 * min(max((batch / 1024) ** 0.5, 0.7), 1.5)
+        return Settings(lr=lr, epochs=epochs, batch_tokens=batch, layer_decay=0.9)
+
+    def prepare(self, backbone: Backbone) -> list[str]:
+        """Append mean pooling if asked for."""
+        if self.options.pooling == "mean" and not backbone.use_mean_pooling():
+            return [f"{backbone.name} has no place for mean pooling; its own head is used."]
+        return []
+
+    def phases(self, backbone: Backbone, settings: Settings, recipe: Recipe) -> list[Phase]:
+        """Return one phase."""
+        return [Phase("full", 1.0, layerwise_groups(backbone, settings, recipe.weight_decay))]

@@ -1,0 +1,41 @@
+"""Linear probe: the backbone stays frozen, a linear classifier learns on the mean of its outputs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from foretune.strategies.base import STRATEGIES, ParameterGroup, Phase, Settings, Strategy, Workload
+
+if TYPE_CHECKING:
+    from foretune.backbones.base import Backbone
+    from foretune.recipe import Recipe
+
+
+@STRATEGIES.register("linear-probe")
+class LinearProbe(Strategy):
+    """Train the classifier alone (Alain and Bengio 2016)."""
+
+    name = "linear-probe"
+    about = "only a linear classifier trains; fastest, and a sound choice with few labels"
+
+    def defaults(self, workload: Workload) -> Settings:
+        """Return settings for a convex problem: a high rate and many epochs."""
+        return Settings(lr=0.02, epochs=10, batch_tokens=1024)
+
+    def prepare(self, backbone: Backbone) -> list[str]:
+        """Freeze everything but the classifier, which reads the mean of all tokens where that is possible."""
+        pooled = backbone.use_mean_pooling()
+        head = {id(parameter) for parameter in backbone.linear_head()}
+        for parameter in backbone.model.parameters():
+            parameter.requires_grad_(id(parameter) in head)
+        note = f"{backbone.name} has no place for mean pooling; the probe reads what its own head reads."
+        return [] if pooled else [note]
+
+    def phases(self, backbone: Backbone, settings: Settings, recipe: Recipe) -> list[Phase]:
+        """Return one phase; the rate is in units of the features' size (see `pooling.GAIN`)."""
+        from foretune.backbones.pooling import GAIN, head_linears
+
+        dense, _ = head_linears(backbone.model)  # type: ignore[arg-type]
+        lr = settings.lr / (GAIN if dense is not None else 1.0)
+        names = tuple(n for n, p in backbone.model.named_parameters() if p.requires_grad)
+        return [Phase("probe", 1.0, (ParameterGroup(names, lr, recipe.weight_decay),))]

@@ -1,0 +1,121 @@
+"""What happens in a run, told to whoever listens: a file, a display, TensorBoard, MLflow."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any, Protocol
+
+from foretune.errors import ConfigError
+
+
+class Listener(Protocol):
+    """Something that is told of events; it must not change the run."""
+
+    def on(self, kind: str, values: dict[str, Any]) -> None:
+        """Take one event: start, step, evaluation, checkpoint, warning, note, end."""
+
+    def close(self) -> None:
+        """Finish."""
+
+
+class Events:
+    """A list of listeners."""
+
+    def __init__(self, listeners: list[Listener] | None = None) -> None:
+        self.listeners = list(listeners or [])
+
+    def emit(self, kind: str, **values: Any) -> None:
+        """Tell every listener."""
+        for listener in self.listeners:
+            listener.on(kind, values)
+
+    def close(self) -> None:
+        """Close every listener."""
+        for listener in self.listeners:
+            listener.close()
+
+
+class JsonLines:
+    """Append events to a file, one JSON object a line, flushed at once."""
+
+    def __init__(self, path: Path, keep_bytes: int | None = None) -> None:
+        """Open `path`; on resume, cut it to `keep_bytes`, what it held at the checkpoint."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if keep_bytes is not None and path.exists() and path.stat().st_size > keep_bytes:
+            os.truncate(path, keep_bytes)
+        mode = "a" if keep_bytes is not None else "w"
+        self.path, self._file = path, path.open(mode, encoding="utf-8")
+
+    def on(self, kind: str, values: dict[str, Any]) -> None:
+        """Write one line."""
+        line = {"event": kind, "time": round(time.time(), 3), **values}
+        self._file.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class TensorBoard:
+    """Write scalars for TensorBoard (extra `tensorboard`)."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise ConfigError("--track tensorboard needs: pip install 'foretune[tensorboard]'") from error
+        self._writer = SummaryWriter(str(folder))
+
+    def on(self, kind: str, values: dict[str, Any]) -> None:
+        """Write the numbers of steps and evaluations."""
+        if kind in ("step", "evaluation"):
+            for name, value in _scalars(values).items():
+                self._writer.add_scalar(f"{kind}/{name}", value, values["step"])
+
+    def close(self) -> None:
+        """Flush and close."""
+        self._writer.close()
+
+
+class MLflow:
+    """Log metrics to MLflow (extra `mlflow`), to a local folder unless MLFLOW_TRACKING_URI says otherwise."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            import mlflow
+        except ImportError as error:
+            raise ConfigError("--track mlflow needs: pip install 'foretune[mlflow]'") from error
+        if "MLFLOW_TRACKING_URI" not in os.environ:
+            mlflow.set_tracking_uri(f"sqlite:///{folder.resolve()}/mlflow.db")
+        mlflow.set_experiment("foretune")
+        self._mlflow, self._run = mlflow, mlflow.start_run(run_name=folder.name)
+
+    def on(self, kind: str, values: dict[str, Any]) -> None:
+        """Log the numbers of steps and evaluations."""
+        if kind in ("step", "evaluation"):
+            metrics = {f"{kind}_{name}": value for name, value in _scalars(values).items()}
+            self._mlflow.log_metrics(metrics, step=values["step"])
+
+    def close(self) -> None:
+        """End the run."""
+        self._mlflow.end_run()
+
+
+def trackers(names: tuple[str, ...], folder: Path) -> list[Listener]:
+    """Return the listeners that the recipe asks for. Raises ConfigError where a package is missing."""
+    made: list[Listener] = []
+    for name in names:
+        made.append(TensorBoard(folder / "tensorboard") if name == "tensorboard" else MLflow(folder))
+    return made
+
+
+def _scalars(values: dict[str, Any]) -> dict[str, float]:
+    return {
+        name: float(value)
+        for name, value in values.items()
+        if isinstance(value, int | float) and name != "step" and not isinstance(value, bool)
+    }

@@ -1,0 +1,58 @@
+"""Count the useful floating-point operations of a training step from two measured ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from foretune.backbones.base import Backbone
+
+
+@dataclass(frozen=True)
+class FlopModel:
+    """FLOPs of forward and backward of one example of t tokens: constant + linear t + quadratic t².
+
+    Matrix products only, as is usual for the fraction of peak (Chowdhery et al. 2022, appendix B). Padding
+    is not counted, so what is spent on it lowers the fraction.
+    """
+
+    constant: float
+    linear: float
+    quadratic: float
+
+    def total(self, lengths: np.ndarray) -> float:
+        """Return the FLOPs of examples of these lengths (tokens)."""
+        t = lengths.astype(np.float64)
+        return float((self.constant + self.linear * t + self.quadratic * t * t).sum())
+
+
+def fit_flops(backbone: Backbone) -> FlopModel:
+    """Count one step at three lengths with torch's FLOP counter and solve for the three coefficients."""
+    points = [t for t in (8, 16, 32) if t <= backbone.max_length]
+    if len(points) < 3:
+        return FlopModel(0.0, 0.0, 0.0)
+    counted = [_count(backbone, t) for t in points]
+    matrix = np.array([[1.0, t, t * t] for t in points])
+    constant, linear, quadratic = np.linalg.solve(matrix, np.array(counted))
+    return FlopModel(float(constant), float(linear), float(max(quadratic, 0.0)))
+
+
+def _count(backbone: Backbone, tokens: int) -> float:
+    """Count forward and backward of one example; gradients are dropped and nothing is updated."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    device = next(backbone.model.parameters()).device
+    was_training = backbone.model.training
+    backbone.model.eval()  # without dropout: no random numbers are drawn
+    ids = torch.ones(1, tokens, dtype=torch.int64, device=device)
+    with FlopCounterMode(display=False) as counter:
+        loss = backbone.forward({"input_ids": ids}).sum()
+        if loss.requires_grad:
+            loss.backward()
+    backbone.model.zero_grad(set_to_none=True)
+    backbone.model.train(was_training)
+    return float(counter.get_total_flops())

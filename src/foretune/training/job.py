@@ -1,0 +1,45 @@
+"""Everything the loop needs, made once before step 1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from foretune.training.flops import FlopModel
+
+if TYPE_CHECKING:
+    from foretune.backbones.base import Backbone
+    from foretune.data.store import RaggedStore
+    from foretune.recipe import Recipe
+    from foretune.strategies.base import Settings, Strategy
+    from foretune.tasks.base import Examples, Task
+    from foretune.training.events import Events
+    from foretune.training.inference import Runtime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A prepared run: model, task, strategy, tokenised data, and where it writes."""
+
+    backbone: Backbone
+    task: Task
+    strategy: Strategy
+    settings: Settings
+    recipe: Recipe
+    train: Examples
+    train_store: RaggedStore
+    dev: Examples | None
+    dev_store: RaggedStore | None
+    metric: str
+    folder: Path
+    identity: str  # hash of data, weights and recipe: a checkpoint of another run is refused
+    events: Events
+    runtime: Runtime
+    flops: FlopModel
+    events_file: Path | None = None
+
+    @property
+    def checkpoints_folder(self) -> Path:
+        """Return where the checkpoints of this run lie."""
+        return self.folder / "checkpoints"
