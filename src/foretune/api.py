@@ -169,6 +169,10 @@ def _job(
     """Tokenise, settle every choice, check the disk, and put all of it together."""
     from foretune.backbones.attention import use_best_attention
 
+    added = backbone.learn_vocabulary(prepared.train.inputs) if strategy.trains_embeddings else 0
+    if added:
+        text = f"{added:,} characters that {backbone.name} does not know were added to its vocabulary."
+        prepared.notes.append(f"{text} A backbone for this language may do better (`foretune models`).")
     longest = recipe.max_tokens or min(backbone.max_length, LONGEST_BY_DEFAULT)
     stores = {
         name: None

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from foretune.errors import ArtifactError, ForetuneError
+from foretune.errors import ArtifactError, BackboneError, ConfigError
 from foretune.model import Model
 from foretune.recipe import Recipe
 from foretune.training.files import disk_errors, sha256, sync
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from foretune.tasks.base import Task
 
 RECORD = "foretune.json"
+CARD = "README.md"  # people may edit it: it has no checksum
 FORMAT = 1
 PROBES = 8  # examples on which the saved model is compared with the one in memory
 TOLERANCE = 1e-4  # of probabilities, both computed in float32
@@ -56,18 +57,19 @@ def save(model: Model, folder: Path, probes: list[str] | None = None) -> Path:
 def _write(model: Model, draft: Path) -> None:
     model.backbone.save(draft)
     (draft / "recipe.toml").write_text(model.recipe.to_toml(), encoding="utf-8")
-    (draft / "README.md").write_text(model_card(model.record, model.task), encoding="utf-8")
+    (draft / CARD).write_text(model_card(model.record, model.task), encoding="utf-8")
     record = {
         "format": FORMAT,
         "task": {"name": model.task.name, **model.task.state()},
         **{key: value for key, value in model.record.items() if key not in ("format", "task", "files")},
-        "files": {path.name: sha256(path) for path in sorted(draft.glob("*.safetensors"))},
+        "files": {path.name: sha256(path) for path in sorted(draft.iterdir()) if path.is_file() and path.name != CARD},
     }
     (draft / RECORD).write_text(json.dumps(record, ensure_ascii=False, indent=1), encoding="utf-8")
 
 
 def _move(draft: Path, folder: Path) -> None:
-    """Move the checked files to their place, the record last."""
+    """Move the checked files to their place, the record last; an older model's record goes first."""
+    (folder / RECORD).unlink(missing_ok=True)
     files = sorted(draft.iterdir(), key=lambda path: path.name == RECORD)
     for path in files:
         sync(path)
@@ -109,12 +111,14 @@ def load(path: str | Path, *, device: str = "cpu", precision: str = "fp32") -> M
     folder = Path(path).expanduser()
     record = read_record(folder)
     _check_files(folder, record)
-    recipe = Recipe.read(folder / "recipe.toml")
     try:
+        recipe = Recipe.read(folder / "recipe.toml")
         task = TASKS[record["task"]["name"]].from_state(record["task"])
-    except KeyError as error:
-        raise ArtifactError(f"{folder / RECORD} lacks the entry {error}. Save the model again.") from error
-    backbone = load_text_backbone(str(folder.resolve()), auto_class=task.auto_class, options={}, offline=True)
+        backbone = load_text_backbone(str(folder.resolve()), auto_class=task.auto_class, options={}, offline=True)
+    except (KeyError, TypeError) as error:
+        raise ArtifactError(f"{folder / RECORD} is incomplete ({error!r}). Save the model again.") from error
+    except (BackboneError, ConfigError) as error:
+        raise ArtifactError(f"{folder} is no whole model: {error}") from error
     place = machine.pick_device(device)
     backbone.model.to(place).eval()
     return Model(backbone, task, recipe, Runtime(place, machine.pick_precision(precision, place)), record, folder)
@@ -132,14 +136,14 @@ def read_record(folder: Path) -> dict[str, Any]:
         raise ArtifactError(f"{folder} holds no {RECORD}. {hint}") from error
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{folder / RECORD} cannot be read: {error}. Restore it or train again.") from error
-    if record.get("format") != FORMAT:
-        found = record.get("format")
+    found = record.get("format") if isinstance(record, dict) else None
+    if found != FORMAT:
         raise ArtifactError(f"{folder} has format {found!r}; this Foretune reads {FORMAT}. Update Foretune.")
     return record
 
 
 def _check_files(folder: Path, record: dict[str, Any]) -> None:
-    """Raise ArtifactError where a weight file is missing or not what was saved."""
+    """Raise ArtifactError where a file is missing or not what was saved."""
     for name, expected in record.get("files", {}).items():
         path = folder / name
         if not path.is_file():
@@ -167,8 +171,3 @@ def model_card(record: dict[str, Any], task: Task) -> str:
     lines += ["", "## Use", "", "```python", "from transformers import pipeline", "", 'classify = pipeline("text-classification", ".")']
     lines += ['classify("your text")', "```", "", "The recipe is in `recipe.toml`, everything measured in `foretune.json`.", ""]
     return "\n".join(lines)
-
-
-def describe_error(error: ForetuneError) -> dict[str, Any]:
-    """Return an error as the command line's JSON object."""
-    return {"error": type(error).__name__, "message": str(error)}

@@ -52,6 +52,11 @@ class Interrupted(ForetuneError):
     exit_code = 130
 
 
+def describe_error(error: Exception) -> dict[str, str]:
+    """Return an error as the object that `--json` prints."""
+    return {"error": type(error).__name__, "message": str(error)}
+
+
 def did_you_mean(name: object, known: Iterable[object]) -> str:
     """Return `" Did you mean 'x'?"` for the nearest of `known`, or an empty string."""
     choices = {str(item).lower(): str(item) for item in known}

@@ -19,11 +19,14 @@ MISTAKES = 30
 
 
 def outcome(model: Model, job: Job, prepared: Prepared, progress: Progress, started: float) -> None:
-    """Fill `model.record`, save the artefact and write report.html into the job's folder."""
+    """Fill `model.record`, save the artefact and write report.html into the job's folder.
+
+    Where nothing is held out there are no metrics, no baselines and no report.
+    """
     clock = time.perf_counter()
     results, mistakes = _scores(model, job, prepared)
-    split, held_out = prepared.held_out
-    baselines = model.task.baselines(prepared.train, held_out, job.recipe.seed)
+    split, held_out = prepared.held_out or (None, None)
+    baselines = {} if held_out is None else model.task.baselines(prepared.train, held_out, job.recipe.seed)
     evaluated = time.perf_counter() - clock
     model.record = {
         "title": f"{job.backbone.name} on {job.recipe.target or 'labels'}",
@@ -37,12 +40,13 @@ def outcome(model: Model, job: Job, prepared: Prepared, progress: Progress, star
         "data": _data(prepared),
         "environment": {**machine.environment(), "device": job.runtime.device.type},
         "warnings": list(prepared.warnings),
-        "probes": [str(text)[:500] for text in held_out.inputs[: artifact.PROBES]],
+        "probes": [str(text)[:500] for text in (held_out or prepared.train).inputs[: artifact.PROBES]],
     }
     probes = model.record.pop("probes")
     model.record["timings"] = {"evaluation_seconds": evaluated, "total_seconds": time.perf_counter() - started}
     artifact.save(model, job.folder, probes)
-    write_report(job.folder / "report.html", _report(model, job, prepared, progress, results, mistakes))
+    if results:
+        write_report(job.folder / "report.html", _report(model, job, prepared, progress, results, mistakes))
 
 
 def _scores(model: Model, job: Job, prepared: Prepared) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -62,7 +66,7 @@ def _scalars(model: Model, result: dict[str, Any]) -> dict[str, Any]:
 
 def _training(job: Job, progress: Progress) -> dict[str, Any]:
     seconds = max(progress.seconds, 1e-9)
-    peak = machine.gemm_peak(job.runtime.device.type, job.runtime.precision)
+    peak = machine.gemm_peak(job.runtime.device.type, job.runtime.precision, again=True)
     return {
         "seconds": progress.seconds,
         "examples_per_s": progress.examples / seconds,

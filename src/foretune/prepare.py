@@ -12,7 +12,7 @@ from foretune.data.columns import Columns, infer_columns
 from foretune.data.fingerprint import fingerprint
 from foretune.data.read import read_table
 from foretune.data.split import split
-from foretune.errors import ConfigError, DataError
+from foretune.errors import DataError
 from foretune.tasks.base import TASKS, Examples, Task
 
 if TYPE_CHECKING:
@@ -34,13 +34,11 @@ class Prepared:
     notes: list[str] = field(default_factory=list)
 
     @property
-    def held_out(self) -> tuple[str, Examples]:
-        """Return the part that the headline score is measured on: test, else dev. Raises ConfigError."""
+    def held_out(self) -> tuple[str, Examples] | None:
+        """Return the part that the headline score is measured on: test, else dev, else None."""
         if self.test is not None:
             return "test", self.test
-        if self.dev is not None:
-            return "dev", self.dev
-        raise ConfigError("Nothing is held out to measure on. Give --dev or --test, or fractions above 0.")
+        return None if self.dev is None else ("dev", self.dev)
 
     def fingerprints(self) -> dict[str, str]:
         """Return a sha256 of every part's texts and targets."""

@@ -52,6 +52,10 @@ class Backbone(ABC):
         """Train only the embedding rows that `store` uses, where the model allows it."""
 
     @abstractmethod
+    def learn_vocabulary(self, inputs: Sequence[Any]) -> int:
+        """Add what the preprocessing does not know in `inputs` to the vocabulary; return how much that was."""
+
+    @abstractmethod
     def fold_embeddings(self) -> None:
         """Undo `train_seen_embeddings`, keeping what was learnt."""
 

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 
 class SeenRowsEmbedding(nn.Embedding):
-    """An embedding table of which only the rows `seen` train.
+    """An embedding table of which only the rows `seen` train; those from `first_new` on stand apart.
 
+    The new rows (see `vocabulary`) are the parameter `new`, so that they can have a rate of their own.
     `forward`: ids (batch, tokens) -> (batch, tokens, hidden). While training, every id must be among
     `seen`; in evaluation any id may come.
     """
@@ -27,7 +28,7 @@ class SeenRowsEmbedding(nn.Embedding):
     lookup: Tensor
     rows: Tensor
 
-    def __init__(self, table: nn.Embedding, seen: np.ndarray) -> None:
+    def __init__(self, table: nn.Embedding, seen: np.ndarray, first_new: int | None = None) -> None:
         super().__init__(table.num_embeddings, table.embedding_dim, table.padding_idx, _weight=table.weight.data)
         self.weight.requires_grad_(False)
         rows = torch.from_numpy(seen.astype("int64")).to(table.weight.device)
@@ -35,16 +36,22 @@ class SeenRowsEmbedding(nn.Embedding):
         lookup[rows] = torch.arange(len(rows), device=lookup.device)
         self.register_buffer("rows", rows, persistent=False)
         self.register_buffer("lookup", lookup, persistent=False)
-        self.seen = nn.Parameter(table.weight.data[rows].clone())  # (rows, hidden)
+        old = int((rows < first_new).sum()) if first_new is not None else len(rows)
+        self.seen = nn.Parameter(table.weight.data[rows[:old]].clone())  # (rows, hidden)
+        self.new = nn.Parameter(table.weight.data[rows[old:]].clone()) if old < len(rows) else None
         padding = table.padding_idx
         self.compact_padding = int(lookup[padding]) if padding is not None and padding in seen else None
+
+    def trained(self) -> Tensor:
+        """Return the rows that train, old before new: (rows, hidden)."""
+        return self.seen if self.new is None else torch.cat([self.seen, self.new])
 
     def forward(self, input: Tensor) -> Tensor:
         """Look up ids (batch, tokens)."""
         if self.training:
-            return nn.functional.embedding(self.lookup[input], self.seen, self.compact_padding)
+            return nn.functional.embedding(self.lookup[input], self.trained(), self.compact_padding)
         with torch.no_grad():
-            self.weight[self.rows] = self.seen.to(self.weight.dtype)
+            self.weight[self.rows] = self.trained()
         return nn.functional.embedding(input, self.weight, self.padding_idx)
 
     def fold(self) -> nn.Embedding:
@@ -52,5 +59,5 @@ class SeenRowsEmbedding(nn.Embedding):
         plain = nn.Embedding(
             self.num_embeddings, self.embedding_dim, self.padding_idx, _weight=self.weight.data
         )
-        plain.weight.data[self.rows] = self.seen.data
+        plain.weight.data[self.rows] = self.trained().data
         return plain

@@ -10,6 +10,9 @@ Foretune, the mean is written in the model's own language, as a layer on top:
     layer norm(h + c mean(h)) with c large is the layer-normalised mean, for every token, [CLS] too
     feed-forward = 0          and a second layer norm changes nothing more
 
+The layer is fixed: it never trains, and while Foretune runs it its feed-forward part, which adds zero, is
+left out (`MeanPooling.skip`); `MeanPooling.complete` puts it back for saving.
+
 A head of dense layer + activation + classifier is made linear likewise: dense = g I with a small gain g,
 where tanh and GELU are nearly straight lines.
 """
@@ -37,23 +40,53 @@ _PARTS = (
 )  # fmt: skip
 
 
-def append_mean_pooling(model: PreTrainedModel) -> bool:
-    """Add the pooling layer on top of `model`'s layers; return False where its layers have another form."""
+class MeanPooling:
+    """The pooling layer of a model, with or without its feed-forward part, which adds zero."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        self.layer = layer
+        self._whole = (layer.intermediate, layer.output)
+        self.skip()
+
+    def skip(self) -> None:
+        """Leave the feed-forward part out: same outputs, a third of the work."""
+        self.layer.intermediate = nn.Identity()
+        self.layer.output = _NormOnly(self._whole[1].LayerNorm)  # type: ignore[arg-type]
+
+    def complete(self) -> None:
+        """Put the feed-forward part back: the form that plain transformers loads."""
+        self.layer.intermediate, self.layer.output = self._whole
+
+
+class _NormOnly(nn.Module):
+    """What is left of BERT's output block when the feed-forward part adds zero."""
+
+    def __init__(self, norm: nn.LayerNorm) -> None:
+        super().__init__()
+        self.LayerNorm = norm
+
+    def forward(self, hidden: Tensor, residual: Tensor) -> Tensor:
+        """Normalise `residual` (batch, tokens, hidden)."""
+        return self.LayerNorm(residual)
+
+
+def append_mean_pooling(model: PreTrainedModel) -> MeanPooling | None:
+    """Add the pooling layer on top of `model`'s layers; return None where its layers have another form."""
     found = map_layers(model)
     if not found.layers:
-        return False
+        return None
     layer = copy.deepcopy(found.layers[-1])
     modules = dict(layer.named_modules())
     linears = [modules.get(name) for name in _PARTS if not name.endswith("LayerNorm")]
     norms = [modules.get(name) for name in _PARTS if name.endswith("LayerNorm")]
     if not all(isinstance(m, nn.Linear) for m in linears) or not all(isinstance(m, nn.LayerNorm) for m in norms):
-        return False
+        return None
     _write_mean(linears, norms)  # type: ignore[arg-type]
     if hasattr(modules["attention.self"], "layer_idx"):
         modules["attention.self"].layer_idx = len(found.layers)  # type: ignore[assignment]
     model.get_submodule(found.path).append(layer)  # type: ignore[operator]
     model.config.num_hidden_layers += 1
-    return True
+    return MeanPooling(layer.requires_grad_(False))
 
 
 @torch.no_grad()
@@ -81,9 +114,9 @@ def head_linears(model: PreTrainedModel) -> tuple[nn.Linear | None, nn.Linear | 
 
 
 @torch.no_grad()
-def straighten(dense: nn.Linear) -> None:
+def straighten(dense: nn.Linear, gain: float = GAIN) -> None:
     """Make dense + activation nearly linear: weight = g I, bias = 0."""
-    dense.weight.copy_(torch.eye(dense.in_features) * GAIN)
+    dense.weight.copy_(torch.eye(dense.in_features) * gain)
     if dense.bias is not None:
         nn.init.zeros_(dense.bias)
 

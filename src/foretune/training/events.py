@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from foretune.errors import ConfigError
+from foretune.training.files import disk_errors
 
 
 class Listener(Protocol):
@@ -39,21 +40,24 @@ class Events:
 
 
 class JsonLines:
-    """Append events to a file, one JSON object a line, flushed at once."""
+    """Append events to a file, one JSON object a line, written at once."""
 
     def __init__(self, path: Path, keep_bytes: int | None = None) -> None:
-        """Open `path`; on resume, cut it to `keep_bytes`, what it held at the checkpoint."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if keep_bytes is not None and path.exists() and path.stat().st_size > keep_bytes:
-            os.truncate(path, keep_bytes)
-        mode = "a" if keep_bytes is not None else "w"
-        self.path, self._file = path, path.open(mode, encoding="utf-8")
+        """Open `path`; on resume, cut it to `keep_bytes`, what it held at the checkpoint. Raises ResourceError."""
+        self.path = path
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if keep_bytes is not None and path.exists() and path.stat().st_size > keep_bytes:
+                os.truncate(path, keep_bytes)
+            self._file = path.open("wb" if keep_bytes is None else "ab", buffering=0)
 
     def on(self, kind: str, values: dict[str, Any]) -> None:
-        """Write one line."""
+        """Write one line. Raises ResourceError."""
         line = {"event": kind, "time": round(time.time(), 3), **values}
-        self._file.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
-        self._file.flush()
+        data = (json.dumps(line, ensure_ascii=False, default=str) + "\n").encode("utf-8", "replace")
+        with disk_errors(self.path):
+            while data:  # a nearly full disk takes a part of it
+                data = data[self._file.write(data) :]
 
     def close(self) -> None:
         """Close the file."""

@@ -44,6 +44,8 @@ def damage(folder: Path) -> str | None:
     """Return what is wrong with a folder that `write_folder` made, or None where it is whole."""
     try:
         sums = json.loads((folder / CHECKSUMS).read_text())
+        if not isinstance(sums, dict) or not sums:
+            return f"{CHECKSUMS} lists no file"
         for name, expected in sums.items():
             if sha256(folder / name) != expected:
                 return f"{name} is damaged (its checksum differs)"

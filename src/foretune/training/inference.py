@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from foretune.errors import ResourceError
 from foretune.training.batching import cut_by_budget, order_by_length
 
 if TYPE_CHECKING:
@@ -53,24 +54,27 @@ def predict(
     """Yield (rows, activated outputs) for every example once, short ones first.
 
     rows: (batch,) positions in `store`; outputs: (batch, …) float32. When memory runs out, the batch is
-    halved and the rest goes on with smaller ones.
+    halved and the rest goes on with smaller ones. Raises ResourceError where one example is too much.
     """
     import torch
 
     was_training = backbone.model.training
     backbone.model.eval()
     order = order_by_length(store.lengths)
+    lengths = store.lengths[order]
     try:
         position = 0
         while position < len(order):
-            stop = _next_stop(store.lengths[order[position:]], budget) + position
+            stop = _next_stop(lengths[position:], budget) + position
             rows = order[position:stop]
             try:
                 outputs = _forward(backbone, task, store, rows, runtime)
             except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error) or len(rows) == 1:
+                if not out_of_memory(error):
                     raise
-                budget = max(budget // 2, 1)
+                if len(rows) == 1:
+                    raise ResourceError(too_long(int(lengths[position]))) from error
+                budget = max(min(budget, int(lengths[stop - 1]) * len(rows)) // 2, 1)
                 if runtime.device.type == "cuda":
                     torch.cuda.empty_cache()
                 continue
@@ -78,6 +82,14 @@ def predict(
             position = stop
     finally:
         backbone.model.train(was_training)
+
+
+def too_long(tokens: int) -> str:
+    """Say that memory does not suffice for a single text."""
+    return (
+        f"Out of memory with a single text of {tokens} tokens. Lower --max-tokens, choose a smaller --backbone, "
+        "or --strategy linear-probe."
+    )
 
 
 def _next_stop(lengths: np.ndarray, budget: int) -> int:

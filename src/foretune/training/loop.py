@@ -60,6 +60,7 @@ class Loop:
                 self._phase(phase, first, last, start)
                 start = None
         self._use_best()
+        job.events.emit("trained", step=self.state.step, stopped_early=self.state.stopped_early)
         return self.state
 
     def _phase(self, phase: Phase, first: int, last: int, start: Checkpoint | None) -> None:
@@ -67,7 +68,7 @@ class Loop:
         job, state = self.job, self.state
         self.optimizer = optim.make_optimizer(job.backbone.model, phase)
         if start is not None:
-            self._load(start)
+            self._load(start, first)
         job.backbone.model.train()
         stepper = Stepper(job, self.optimizer, self._pause)
         while state.step < last and not state.stopped_early:
@@ -126,6 +127,7 @@ class Loop:
         if found is None:
             if warnings:
                 self.job.events.emit("warning", text="No whole checkpoint is left: starting from the beginning.")
+            self.checkpoints.forget_after(None)
             return None
         if found.values["identity"] != self.job.identity or found.values["total"] != self.total:
             raise CheckpointError(
@@ -135,14 +137,16 @@ class Loop:
         if found.values["threads"] != _threads()["threads"]:
             text = "Another number of threads than before: the result may differ in the last digits."
             self.job.events.emit("warning", text=text)
+        self.checkpoints.forget_after(found)
         self.state = found.progress
         return found
 
-    def _load(self, start: Checkpoint) -> None:
-        """Put weights, optimizer, gradients and random states back."""
+    def _load(self, start: Checkpoint, first: int) -> None:
+        """Put weights, optimizer, gradients and random states back into a phase that begins at step `first`."""
         model = self.job.backbone.model
         checkpoints.load_trainable(model, start.tensors_of("weight"))
-        checkpoints.load_optimizer(self.optimizer, start.tensors_of("optimizer"))
+        if start.progress.step > first:  # else the optimizer's state is the phase before's
+            checkpoints.load_optimizer(self.optimizer, start.tensors_of("optimizer"))
         checkpoints.load_gradients(model, start.tensors_of("grad"))
         randomness.restore(start.tensors, start.values["rng"])
 

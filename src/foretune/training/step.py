@@ -13,7 +13,7 @@ import torch
 from foretune.errors import ResourceError, TrainingError
 from foretune.training import randomness
 from foretune.training.batching import split_rows
-from foretune.training.inference import out_of_memory
+from foretune.training.inference import out_of_memory, too_long
 from foretune.training.state import Progress
 
 if TYPE_CHECKING:
@@ -98,10 +98,7 @@ class Stepper:
         lengths = self.job.train_store.lengths[rows]
         micro = split_rows(rows, self.job.train_store.lengths, state.micro_tokens)
         if max(len(m) for m in micro) == 1:
-            raise ResourceError(
-                f"Out of memory with a single text of {int(lengths.max())} tokens. Lower --max-tokens, choose a "
-                "smaller --backbone, or --strategy linear-probe."
-            ) from error
+            raise ResourceError(too_long(int(lengths.max()))) from error
         self._uncount(micro[: state.micro], state)
         state.micro_tokens = max(min(state.micro_tokens, int(lengths.max()) * len(rows)) // 2, 1)
         state.micro, state.partial_loss = 0, 0.0

@@ -1,0 +1,198 @@
+"""The command line: a thin skin, every command is one call of the Python API.
+
+Nothing heavy is imported before a command runs, so that `foretune --help` answers at once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from foretune import cli_options as opt
+from foretune.cli_guard import guard, say, write_json
+
+app = typer.Typer(
+    name="foretune",
+    help="Know before you tune: transfer learning with pretrained Transformers.",
+    epilog="First steps: foretune inspect DATA, then foretune fit DATA.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main() -> None:
+    """Run the command line: the entry point of `foretune` and `python -m foretune`."""
+    from foretune.cli_guard import tidy_process
+
+    tidy_process()
+    app(prog_name="foretune")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from foretune import __version__
+
+        typer.echo(f"foretune {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def fit(
+    train: opt.Train,
+    dev: opt.Dev = None,
+    test: opt.Test = None,
+    text: opt.Text = None,
+    target: opt.Target = None,
+    separator: opt.Separator = None,
+    dev_fraction: opt.DevFraction = None,
+    test_fraction: opt.TestFraction = None,
+    backbone: opt.Backbone = None,
+    strategy: opt.Strategy = None,
+    option: opt.StrategyOption = None,
+    max_tokens: opt.MaxTokens = None,
+    truncation: opt.Truncation = None,
+    epochs: opt.Epochs = None,
+    lr: opt.LearningRate = None,
+    layer_decay: opt.LayerDecay = None,
+    dropout: opt.Dropout = None,
+    class_weights: opt.ClassWeights = None,
+    batch_tokens: opt.BatchTokens = None,
+    micro_tokens: opt.MicroTokens = None,
+    metric: opt.Metric = None,
+    patience: opt.Patience = None,
+    seed: opt.Seed = None,
+    output: opt.Output = None,
+    resume: opt.Resume = False,
+    recipe: opt.RecipeFile = None,
+    checkpoint_seconds: opt.CheckpointSeconds = None,
+    track: opt.Track = None,
+    precision: opt.Precision = None,
+    device: opt.Device = None,
+    offline: opt.Offline = False,
+    as_json: opt.Json = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Fine-tune a backbone on labelled data; evaluate it, save it and write a report."""
+    given = dict(locals())
+    with guard(as_json) as out:
+        from foretune.cli_fit import run
+
+        model, finished_before = run(given)
+        from foretune.api import result
+
+        if finished_before and not quiet:
+            say(f"The run in {model.path} was finished already: nothing was trained. Its result again:")
+        write_json(result(model), out) if as_json else _tables().show_fit(model, out)
+
+
+@app.command()
+def evaluate(
+    model: opt.ModelFolder,
+    data: opt.Data,
+    text: opt.Text = None,
+    target: opt.Target = None,
+    device: opt.Device = None,
+    as_json: opt.Json = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Score a saved model on labelled data, each metric with its 95 % interval."""
+    with guard(as_json) as out:
+        loaded = _load(model, device, quiet)
+        result = loaded.evaluate(data, text=text, target=target)
+        if as_json:
+            write_json(evaluation_object(loaded, result), out)
+        else:
+            _tables().show_evaluation(loaded, data, result, out)
+
+
+def evaluation_object(model: Any, result: dict[str, Any]) -> dict[str, Any]:
+    """Return what `evaluate --json` prints; `per_class` and `confusion` are in the order of `labels`."""
+    metrics = {name: result[name] for name in model.task.metrics if name in result}
+    rest = {name: result[name] for name in ("per_class", "confusion", "n")}
+    return {
+        "task": model.task.name,
+        "model": str(model.path),
+        "metrics": metrics,
+        "labels": model.labels,
+        **rest,
+    }
+
+
+@app.command()
+def predict(
+    model: opt.ModelFolder,
+    data: opt.Texts,
+    output: opt.PredictionFile = None,
+    text: opt.Text = None,
+    separator: opt.Separator = None,
+    device: opt.Device = None,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Predict a label for every text of a file or of standard input (-)."""
+    with guard() as out:
+        from foretune import cli_predict
+
+        cli_predict.check_output(output)
+        loaded = _load(model, device, quiet)
+        count = cli_predict.run(loaded, data, output, out, text=text, separator=separator, quiet=quiet)
+        if output is not None and not quiet:
+            say(f"{count:,} predictions written to {output}.")
+
+
+@app.command()
+def models(as_json: opt.Json = False) -> None:
+    """List the backbones that --backbone knows by name."""
+    with guard(as_json) as out:
+        from dataclasses import asdict
+
+        from foretune.backbones.catalogue import CATALOGUE
+
+        entries = [asdict(entry) for entry in CATALOGUE]
+        write_json({"models": entries}, out) if as_json else _tables().show_models(entries, out)
+
+
+@app.command()
+def inspect(
+    data: opt.Data,
+    text: opt.Text = None,
+    target: opt.Target = None,
+    separator: opt.Separator = None,
+    as_json: opt.Json = False,
+) -> None:
+    """Look at data before training: columns, classes, lengths, and what to mend."""
+    with guard(as_json) as out:
+        from foretune.data.inspect import inspect_data
+
+        found = inspect_data(data, text=text, target=target, separator=separator)
+        write_json(found, out) if as_json else _tables().show_inspection(found, out)
+
+
+def _load(folder: Path, device: str | None, quiet: bool) -> Any:
+    """Load a model, with a spinner on a terminal."""
+    from foretune.display import waiting
+    from foretune.recipe import Recipe
+
+    wanted = Recipe(device=device or "auto").device  # raises ConfigError for an unknown one
+    with waiting(f"loading {folder}", quiet):
+        from foretune.api import load
+
+        return load(folder, device=wanted)
+
+
+def _tables() -> Any:
+    from foretune import cli_tables
+
+    return cli_tables

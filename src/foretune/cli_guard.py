@@ -1,0 +1,115 @@
+"""What surrounds every command: a quiet environment, a clean stdout, and errors as exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
+from typing import Any, NoReturn, TextIO
+
+import typer
+
+from foretune.errors import ForetuneError, Interrupted, describe_error
+
+UNEXPECTED = 70  # EX_SOFTWARE of sysexits.h
+BROKEN_PIPE = 141  # 128 + SIGPIPE, as of a program that the closed pipe ended
+DEBUG = "FORETUNE_DEBUG"
+# Set before the libraries are imported. The tokenizers' threads stay on; the entry only silences a warning.
+_ENVIRONMENT = {
+    "TOKENIZERS_PARALLELISM": "true",
+    "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DATASETS_VERBOSITY": "error",
+}
+
+
+def tidy_process() -> None:
+    """Silence the libraries' warnings (not with FORETUNE_DEBUG) and never fail on a terminal's encoding."""
+    import warnings
+
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    if not os.environ.get(DEBUG):
+        warnings.simplefilter("ignore")
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+
+
+def go_offline() -> None:
+    """Keep the hub's libraries from the network; to be called before they are imported."""
+    os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TRANSFORMERS_OFFLINE="1")
+
+
+@contextmanager
+def guard(as_json: bool = False) -> Iterator[TextIO]:
+    """Yield the real stdout, for results alone, and end the process with the right code on any error.
+
+    Whatever else is printed inside goes to stderr. With `as_json` an error is also the JSON object on stdout.
+    """
+    out = sys.stdout
+    try:
+        with redirect_stdout(sys.stderr):
+            yield out
+            out.flush()
+    except (typer.Exit, typer.Abort):
+        raise
+    except BrokenPipeError:
+        _drop_stdout()
+        raise typer.Exit(BROKEN_PIPE) from None
+    except KeyboardInterrupt:
+        _fail(Interrupted("Interrupted."), out if as_json else None)
+    except ForetuneError as error:
+        _fail(error, out if as_json else None)
+    except Exception as error:
+        _fail(error, out if as_json else None)
+
+
+def _fail(error: Exception, out: TextIO | None) -> NoReturn:
+    """Say what went wrong and leave with the error's code."""
+    known = isinstance(error, ForetuneError)
+    message = str(error) if known else f"{type(error).__name__}: {error}".rstrip(": ")
+    advice = (
+        ""
+        if known
+        else f" This is a fault of Foretune; for the traceback set {DEBUG}=1 and please report it."
+    )
+    if os.environ.get(DEBUG):
+        import traceback
+
+        traceback.print_exception(error, file=sys.stderr)
+    stopped = isinstance(error, Interrupted)
+    say(message + advice, head="" if stopped else "Error:", style="yellow" if stopped else "bold red")
+    if out is not None:
+        write_json(describe_error(error), out)
+    raise typer.Exit(getattr(error, "exit_code", UNEXPECTED) if known else UNEXPECTED) from None
+
+
+def say(message: str, *, head: str = "", style: str = "") -> None:
+    """Print a message on stderr, `head` (or, without one, all of it) in `style`."""
+    from rich.text import Text
+
+    from foretune.display import console, put
+
+    line = Text(message, style="" if head else style)
+    put(console(), Text.assemble((head + " ", style), line) if head else line)
+
+
+def write_json(value: Any, out: TextIO) -> None:
+    """Write `value` as one line of JSON, in ASCII where `out` is not UTF-8."""
+    out.write(json.dumps(value, ensure_ascii=not is_utf8(out), default=str) + "\n")
+    out.flush()
+
+
+def is_utf8(stream: TextIO) -> bool:
+    """Return whether every character can be written to `stream`."""
+    return (getattr(stream, "encoding", None) or "utf-8").lower().replace("-", "") == "utf8"
+
+
+def _drop_stdout() -> None:
+    """Point stdout at nothing, so that the interpreter's last flush does not complain."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

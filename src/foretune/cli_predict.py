@@ -1,0 +1,160 @@
+"""Predictions for a file or standard input, written line by line."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from foretune.cli_guard import is_utf8, say
+from foretune.data.text import is_missing
+from foretune.errors import ConfigError, DataError, ResourceError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from foretune.model import Model
+
+FORMATS = (".jsonl", ".csv", ".tsv", ".parquet")
+ADDED = ("prediction", "probability")
+DIGITS = 7  # significant ones of a float32
+
+
+def check_output(path: Path | None) -> None:
+    """Raise ConfigError or ResourceError where predictions could not be written to `path`."""
+    if path is None:
+        return
+    if path.suffix.lower() not in FORMATS:
+        raise ConfigError(f"--output is {str(path)!r}; expected a file ending in {', '.join(FORMATS)}.")
+    if path.is_dir():
+        raise ConfigError(f"--output {path} is a folder. Give a file.")
+    draft = _draft(path)
+    try:
+        draft.touch()
+        draft.unlink()
+    except OSError as error:
+        raise ResourceError(
+            f"--output {path} cannot be written: {error.strerror}. Give a file in a folder that is there."
+        ) from error
+
+
+def run(
+    model: Model,
+    data: str,
+    output: Path | None,
+    out: TextIO,
+    *,
+    text: str | None = None,
+    separator: str | None = None,
+    quiet: bool = False,
+) -> int:
+    """Predict every row of `data`, write to `output` or else to `out`, and return their number."""
+    from foretune.data.audit import check_texts
+    from foretune.data.read import STDIN
+    from foretune.display import tracked
+
+    table = _read(model, data, separator)
+    column = _text_column(model, table, text, quiet)
+    texts = check_texts(table[column].tolist(), column, STDIN if data == "-" else data)
+    bar = output is not None or not out.isatty()
+    items = tracked(model.predictions(texts), len(texts), quiet=quiet or not bar)
+    if output is None:
+        _write_jsonl(items, out)
+        return len(texts)
+    _check_names(table, output)
+    with _whole(output) as draft:
+        _write(items, table, output.suffix.lower(), draft)
+    return len(texts)
+
+
+def _read(model: Model, data: str, separator: str | None) -> pd.DataFrame:
+    """Read the table; the recipe's separator is for files like those of the training."""
+    from foretune.data.files import file_format
+    from foretune.data.read import read_table
+
+    if separator is None and file_format(data) in ("csv", "tsv"):
+        separator = model.recipe.separator
+    return read_table(data, separator=separator, offline=model.recipe.offline, split="test")
+
+
+def _text_column(model: Model, table: pd.DataFrame, text: str | None, quiet: bool) -> str:
+    """Return the column given, else the model's own, else the only one, else the one that reads like text."""
+    from foretune.data.columns import infer_columns
+
+    own = model.task.state()["columns"]["text"]
+    if text is None and own in table.columns:
+        return own
+    if text is None and len(table.columns) == 1:
+        return str(table.columns[0])
+    chosen = infer_columns(table, text=text, need_target=False).text
+    if text is None and not quiet:
+        say(
+            f"No column {own!r}, as in the training data: {chosen!r} is read. --text chooses another.",
+            style="dim",
+        )
+    return chosen
+
+
+def _check_names(table: pd.DataFrame, output: Path) -> None:
+    taken = [name for name in ADDED if name in table.columns]
+    if taken and output.suffix.lower() != ".jsonl":
+        raise DataError(
+            f"The data have a column {taken[0]!r} already, which the predictions would overwrite. Rename "
+            "it, or write .jsonl."
+        )
+
+
+def _draft(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """Yield a temporary name that becomes `path` at the end, and disappears on an error."""
+    from foretune.training.files import disk_errors
+
+    draft = _draft(path)
+    try:
+        with disk_errors(path):
+            yield draft
+            draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _write(items: Iterable[dict[str, Any]], table: pd.DataFrame, kind: str, draft: Path) -> None:
+    if kind == ".parquet":
+        found = list(items)
+        added = {"prediction": [i["label"] for i in found], "probability": [i["probability"] for i in found]}
+        table.assign(**added).to_parquet(draft)
+        return
+    with draft.open("w", encoding="utf-8", newline="") as file:
+        if kind == ".jsonl":
+            _write_jsonl(items, file)
+        else:
+            _write_delimited(items, table, file, "\t" if kind == ".tsv" else ",")
+
+
+def _write_jsonl(items: Iterable[dict[str, Any]], file: TextIO) -> None:
+    for row, item in enumerate(items, start=1):
+        line = {"row": row, "label": item["label"], "probability": _rounded(item["probability"])}
+        file.write(json.dumps(line, ensure_ascii=not is_utf8(file)) + "\n")
+
+
+def _write_delimited(items: Iterable[dict[str, Any]], table: pd.DataFrame, file: TextIO, mark: str) -> None:
+    writer = csv.writer(file, delimiter=mark, lineterminator="\n")
+    writer.writerow([*table.columns, *ADDED])
+    for cells, item in zip(table.itertuples(index=False, name=None), items, strict=True):
+        writer.writerow([*_cells(cells), item["label"], _rounded(item["probability"])])
+
+
+def _cells(cells: Sequence[object]) -> list[object]:
+    return ["" if is_missing(cell) else cell for cell in cells]
+
+
+def _rounded(probability: float) -> float:
+    return float(f"{probability:.{DIGITS}g}")

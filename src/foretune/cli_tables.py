@@ -1,0 +1,200 @@
+"""Results as tables for people."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from foretune.display import console, duration, put
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from foretune.model import Model
+
+BASELINES = {"majority": "most frequent label", "tfidf_logreg": "TF-IDF + logistic regression"}
+SHOWN_CLASSES = 40
+SHOWN_CONFUSIONS = 5
+
+
+def show_fit(model: Model, out: TextIO) -> None:
+    """Print the outcome of a fit: scores beside baselines, speed, where everything is, what to do next."""
+    screen, record = console(out), model.record
+    screen.print(_scores(model))
+    doubt = _doubt(model)
+    if doubt:
+        put(screen, doubt, style="yellow")
+    put(screen, _training(record["train"]))
+    _places(model, screen)
+
+
+def _training(train: dict[str, Any]) -> str:
+    """Return sentences about time, speed and memory."""
+    peak = train["peak_flops"] / 1e9
+    early = (
+        f", stopped early: the weights of step {train['best_step']:,} are kept"
+        if train["stopped_early"]
+        else ""
+    )
+    return (
+        f"Trained for {duration(train['seconds'])}, {train['epochs']:.1f} epochs{early}. "
+        f"{train['examples_per_s']:,.0f} examples/s, {train['tokens_per_s']:,.0f} tokens/s, "
+        f"{train['fraction_of_peak']:.0%} of the matrix-multiply peak ({peak:,.0f} GFLOP/s, "
+        f"{train['precision']}), {train['peak_memory_bytes'] / 1e9:.1f} GB of memory at most."
+    )
+
+
+def _scores(model: Model) -> Table:
+    """Return the table of the model on each held-out part, and of the baselines."""
+    record, on = model.record, model.record.get("baselines_on", "")
+    shown = dict.fromkeys([model.recipe.metric, "accuracy", "macro_f1"])
+    names = [name for name in shown if name and any(name in part for part in record["metrics"].values())]
+    table = _table(f"{on}, with 95 % intervals", *names)
+    for split, metrics in sorted(record["metrics"].items(), key=lambda item: item[0] != on):
+        title = "this model" if split == on else f"this model on {split}"
+        table.add_row(
+            title, *(_score(metrics.get(name)) for name in names), style="bold" if split == on else ""
+        )
+    for key, metrics in record["baselines"].items():
+        table.add_row(BASELINES.get(key, key), *(_score(metrics.get(name)) for name in names))
+    return table
+
+
+def _doubt(model: Model) -> str:
+    """Return a sentence where the score is not clearly above a baseline's, else nothing."""
+    record = model.record
+    metrics = record["metrics"].get(record.get("baselines_on"), {})
+    for metric in (model.recipe.metric, "accuracy"):
+        rivals = {
+            key: score[metric]["value"] for key, score in record["baselines"].items() if metric in score
+        }
+        if rivals and metric in metrics:
+            best = max(rivals, key=lambda key: rivals[key])
+            beaten = metrics[metric]["low"] > rivals[best]
+            name = BASELINES.get(best, best)
+            return (
+                ""
+                if beaten
+                else f"Not shown to be better than {name}: its {metric} lies within or above the interval."
+            )
+    return ""
+
+
+def _places(model: Model, screen: Console) -> None:
+    """Print where the artefact is and the next commands."""
+    folder = Path(str(model.path))
+    put(screen, f"\nModel:  {folder}")
+    if (folder / "report.html").exists():
+        put(screen, f"Report: {folder / 'report.html'}")
+    put(screen, f"Next:   foretune predict {shlex.quote(str(folder))} YOUR_TEXTS.csv")
+
+
+def show_evaluation(model: Model, data: str, result: dict[str, Any], out: TextIO) -> None:
+    """Print metrics, classes and the most frequent confusions."""
+    screen, labels = console(out), model.labels
+    put(screen, f"{model.path} on {data}: {result['n']:,} examples")
+    table = _table("metric", "value", "95 % interval")
+    for name in model.task.metrics:
+        if name in result:
+            score = result[name]
+            table.add_row(name, f"{score['value']:.4f}", f"{score['low']:.4f} – {score['high']:.4f}")
+    screen.print(table)
+    screen.print(_classes(labels, result["per_class"]))
+    if len(labels) > SHOWN_CLASSES:
+        put(screen, f"The {SHOWN_CLASSES} labels of lowest F1 of {len(labels):,}; --json has all.")
+    for count, true, guess in _confusions(result["confusion"]):
+        put(screen, f"{count:,} × {labels[true]} taken for {labels[guess]}")
+
+
+def _classes(labels: tuple[str, ...], per_class: list[dict[str, Any]]) -> Table:
+    table = _table("label", "precision", "recall", "F1", "examples")
+    rows = list(zip(labels, per_class, strict=True))
+    if len(rows) > SHOWN_CLASSES:
+        rows = sorted(rows, key=lambda row: row[1]["f1"]["value"])[:SHOWN_CLASSES]
+    for label, found in rows:
+        precision, recall = f"{found['precision']:.3f}", f"{found['recall']:.3f}"
+        table.add_row(label, precision, recall, _score(found["f1"]), f"{found['support']:,}")
+    return table
+
+
+def _confusions(confusion: list[list[int]]) -> list[tuple[int, int, int]]:
+    """Return the most frequent (count, true, guessed) off the diagonal."""
+    found = [
+        (count, true, guess)
+        for true, row in enumerate(confusion)
+        for guess, count in enumerate(row)
+        if count and true != guess
+    ]
+    return sorted(found, reverse=True)[:SHOWN_CONFUSIONS]
+
+
+def show_models(entries: list[dict[str, Any]], out: TextIO) -> None:
+    """Print the catalogue."""
+    screen = console(out)
+    names = ("name", "languages", "layers", "width", "parameters")
+    put(screen, f"{names[0]:<21}{names[1]:<15}{names[2]:>6}{names[3]:>7}{names[4]:>12}", style="bold")
+    for entry in entries:
+        size = f"{entry['parameters']:g} M"
+        put(
+            screen,
+            f"{entry['name']:<21}{entry['languages']:<15}{entry['layers']:>6}{entry['width']:>7}{size:>12}",
+            style="green" if entry["source"] == "bundled" else "",
+        )
+        put(screen, f"    {entry['source']}: {entry['about']}", style="dim")
+    put(screen, "\nThe bundled one needs no network, the others are fetched at first use.")
+    put(screen, "--backbone also takes a folder or any hub id.")
+
+
+def show_inspection(found: dict[str, Any], out: TextIO) -> None:
+    """Print what `inspect_data` found."""
+    screen = console(out)
+    put(screen, f"{found['file']}: {found['rows']:,} rows", style="bold")
+    table = _table(
+        "column", "role", "type", "distinct", "missing", "example", left=("role", "type", "example")
+    )
+    for column in found["columns"]:
+        numbers = (f"{column['distinct']:,}", f"{column['missing']:,}")
+        example = (column["example"] or "").replace("\n", " ")
+        table.add_row(column["name"], column["role"] or "", column["type"], *numbers, example)
+    screen.print(table)
+    put(screen, found["reason"], style="dim")
+    if found["classes"]:
+        screen.print(_class_counts(found["classes"]))
+    lengths = found["lengths"]
+    put(
+        screen,
+        f"Characters per text: {lengths['median']:,.0f} (median), {lengths['p95']:,.0f} (95 % are shorter), "
+        f"{lengths['max']:,.0f} (longest).",
+    )
+    for warning in found["warnings"]:
+        put(screen, f"Warning: {warning}", style="yellow")
+
+
+def _class_counts(classes: dict[str, int]) -> Table:
+    table = _table("class", "rows", "share", "", left=("",))
+    most, total = max(classes.values()), sum(classes.values())
+    for name, count in sorted(classes.items(), key=lambda item: -item[1])[:SHOWN_CLASSES]:
+        table.add_row(name, f"{count:,}", f"{count / total:.1%}", "■" * max(round(20 * count / most), 1))
+    if len(classes) > SHOWN_CLASSES:
+        table.add_row(f"and {len(classes) - SHOWN_CLASSES:,} more", "", "", "")
+    return table
+
+
+def _table(first: str, *others: str, left: tuple[str, ...] = ()) -> Table:
+    """Return a table without frame; columns are numbers, right aligned, but the first and those in `left`."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    table.add_column(first, overflow="fold")
+    for name in others:
+        table.add_column(name, justify="left" if name in left else "right", overflow="fold")
+    return table
+
+
+def _score(score: dict[str, float] | None) -> str:
+    if score is None:
+        return ""
+    return f"{score['value']:.3f} ({score['low']:.3f}–{score['high']:.3f})"
