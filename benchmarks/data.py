@@ -21,4 +21,8 @@ def table(name: str) -> pd.DataFrame:
 
 def sst2_2k(seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Return 2,000 training rows of SST-2 drawn with `seed`, and the whole dev and test sets."""
-    return table("text/sst2/train.csv").sample(2000, random_state=seed), table("text/sst2/dev.csv"), table("text/sst2/test.csv")
+    return (
+        table("text/sst2/train.csv").sample(2000, random_state=seed),
+        table("text/sst2/dev.csv"),
+        table("text/sst2/test.csv"),
+    )

@@ -19,13 +19,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 import peers
 from data import table
-
 from foretune.backbones.source import bundled_minilm
 from foretune.backbones.text import quiet
 
-SETS = {"sentences": ("text/sst2/dev.csv", 1, 60), "texts of 100-500 tokens": ("text/imdb/train.csv", 100, 500)}
+SETS = {
+    "sentences": ("text/sst2/dev.csv", 1, 60),
+    "texts of 100-500 tokens": ("text/imdb/train.csv", 100, 500),
+}
 
 
 def main() -> None:
@@ -82,7 +85,12 @@ def trainer_speed(texts: list[str], labels: list[int], batch: int, flags: dict[s
         tokenizer = AutoTokenizer.from_pretrained(bundled_minilm())
         train = peers.tokenised(tokenizer, texts, labels, 512)
         tokens = sum(len(ids) for ids in train["input_ids"])
-        arguments = {"num_train_epochs": 1, "per_device_train_batch_size": batch, "logging_strategy": "no", **flags}
+        arguments = {
+            "num_train_epochs": 1,
+            "per_device_train_batch_size": batch,
+            "logging_strategy": "no",
+            **flags,
+        }
         trainer = peers.make_trainer(bundled_minilm(), train, None, 2, Path(folder), tokenizer, **arguments)
         cpu, wall = time.process_time(), time.perf_counter()
         trainer.train()
@@ -117,7 +125,10 @@ def foretune_speed(texts: list[str], labels: list[int], batch: int) -> dict[str,
         model = foretune.fit(rows, test=head, output=Path(folder) / "run", recipe=recipe, listeners=[Clock()])
         tokens = int(model.preprocess(texts).lengths.sum())
         found = rates(tokens, times["wall_end"] - times["wall"], times["cpu_end"] - times["cpu"])
-        return found | {"fraction_of_peak": model.record["train"]["fraction_of_peak"], "examples_per_step": len(texts) / times["steps"]}
+        return found | {
+            "fraction_of_peak": model.record["train"]["fraction_of_peak"],
+            "examples_per_step": len(texts) / times["steps"],
+        }
 
 
 def equal_budget(texts: list[str], batch: int) -> int:
@@ -151,10 +162,15 @@ def summary(
     ours = median["foretune"]
     ratios = {k: ours["tokens_per_s"] / median[k]["tokens_per_s"] for k in ("defaults", "best flags")}
     per_cpu = {k: ours["tokens_per_cpu_s"] / median[k]["tokens_per_cpu_s"] for k in ratios}
-    print(f"\n{name}: GEMM peak fp32 {peaks['fp32'] / 1e9:.0f}, bf16 {peaks['bf16'] / 1e9:.0f} GFLOP/s; best flags: {flags}")
+    print(
+        f"\n{name}: GEMM peak fp32 {peaks['fp32'] / 1e9:.0f}, bf16 {peaks['bf16'] / 1e9:.0f} GFLOP/s; best flags: {flags}"
+    )
     for key, values in median.items():
         print(f"  {key:12} " + "  ".join(f"{m} {v:,.2f}" for m, v in values.items()))
-    print("  ratio " + "  ".join(f"to {k}: {v:.2f} (per CPU-second {per_cpu[k]:.2f})" for k, v in ratios.items()))
+    print(
+        "  ratio "
+        + "  ".join(f"to {k}: {v:.2f} (per CPU-second {per_cpu[k]:.2f})" for k, v in ratios.items())
+    )
     return {"median": median, "ratio": ratios, "ratio_per_cpu_s": per_cpu, "peaks": peaks, "flags": flags}
 
 

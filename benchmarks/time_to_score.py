@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 import peers
 from data import sst2_2k, table
 
@@ -87,7 +88,7 @@ def one_seed(options: argparse.Namespace, seed: int) -> dict[str, float]:
         start = time.time()
         numbers = ["--lr", str(options.lr), "--epochs", str(options.epochs), "--batch", str(options.batch)]
         run([sys.executable, __file__, "--trainer", str(folder / "job.json"), *numbers])
-        peer = json.loads((folder / "job.json.result").read_text()) 
+        peer = json.loads((folder / "job.json.result").read_text())
         peer["seconds"] = peer["dev_done"] - start
         start = time.time()
         command = ["fit", job["train"], "--dev", job["dev"], "--test", job["test"], "--seed", str(seed)]

@@ -66,9 +66,9 @@ def fit(
     strategy = STRATEGIES[plan.strategy](plan.options)
     prepared = prepare(data, dev, test, plan)
     metric = _metric(plan, prepared)
-    runtime = _runtime(plan)
+    runtime = _runtime(plan, _found(folder, resume))
     backbone = _backbone(plan, prepared)
-    job = _job(plan, prepared, metric, runtime, backbone, strategy, folder, listeners)
+    job = _job(plan, prepared, metric, runtime, backbone, strategy, folder, listeners, resume)
     try:
         with stop_on_signals() as stop:
             progress = Loop(job, stop).run(resume)
@@ -100,7 +100,8 @@ def _folder(data: Any, output: str | Path | None, resume: bool, recipe: Recipe) 
     if output is None:
         if resume:
             raise ConfigError("--resume needs --output: the folder of the run that was stopped.")
-        stem = Path(data).name.split(".")[0] if isinstance(data, str | Path) else "data"
+        named = isinstance(data, str | Path) and str(data) != "-"
+        stem = Path(data).name.split(".")[0] if named else "data"
         names = (Path("runs") / f"{stem}-{recipe.strategy}{suffix}" for suffix in _suffixes())
         return next(name for name in names if not name.exists())
     folder = Path(output).expanduser()
@@ -135,10 +136,18 @@ def _metric(recipe: Recipe, prepared: Prepared) -> str:
     return recipe.metric
 
 
-def _runtime(recipe: Recipe) -> Runtime:
+def _found(folder: Path, resume: bool) -> dict[str, Any]:
+    """Return the plain values of the checkpoint that a resumed run will start from, or nothing."""
+    found, _ = Checkpoints(folder / "checkpoints").newest() if resume else (None, [])
+    return {} if found is None else found.values
+
+
+def _runtime(recipe: Recipe, found: dict[str, Any]) -> Runtime:
+    """Return device and precision; a resumed run keeps the precision that was measured to be best before."""
     machine.set_threads()
     device = machine.pick_device(recipe.device)
-    return Runtime(device, machine.pick_precision(recipe.precision, device))
+    wanted = found.get("precision", recipe.precision) if recipe.precision == "auto" else recipe.precision
+    return Runtime(device, machine.pick_precision(wanted, device))
 
 
 def _backbone(recipe: Recipe, prepared: Prepared) -> Backbone:
@@ -165,6 +174,7 @@ def _job(
     strategy: Strategy,
     folder: Path,
     listeners: Sequence[Listener],
+    resume: bool,
 ) -> Job:
     """Tokenise, settle every choice, check the disk, and put all of it together."""
     from foretune.backbones.attention import use_best_attention
@@ -203,7 +213,8 @@ def _job(
     backbone.train_seen_embeddings(store)
     check_space(folder, space_needed(backbone))
     file = folder / "events.jsonl"
-    events = Events([JsonLines(file, _kept_bytes(folder)), *trackers(recipe.trackers, folder), *listeners])
+    kept = _found(folder, resume).get("events_bytes")
+    events = Events([JsonLines(file, kept), *trackers(recipe.trackers, folder), *listeners])
     job = Job(
         backbone=backbone, task=prepared.task, strategy=strategy, settings=settings, recipe=recipe,
         train=prepared.train, train_store=store, dev=prepared.dev, dev_store=stores["dev"], metric=metric,
@@ -228,7 +239,9 @@ def _cut_warnings(cuts: CutReport, longest: int, name: str) -> list[str]:
     warnings = []
     sentence = cuts.sentence(longest)
     if sentence:
-        warnings.append(f"{sentence} Keep more with --max-tokens, or head and tail with --truncation head+tail.")
+        warnings.append(
+            f"{sentence} Keep more with --max-tokens, or head and tail with --truncation head+tail."
+        )
     if cuts.unknown_share > UNKNOWN_SHARE:
         warnings.append(
             f"{cuts.unknown_share:.0%} of the tokens are unknown to {name}. Choose a backbone for this language "
@@ -247,12 +260,6 @@ def space_needed(backbone: Backbone) -> int:
     trained = sum(p.numel() * p.element_size() for p in parameters if p.requires_grad)
     whole = sum(p.numel() * p.element_size() for p in parameters)
     return 3 * 4 * trained + 3 * trained + 2 * whole + EXTRA_SPACE
-
-
-def _kept_bytes(folder: Path) -> int | None:
-    """Return how much of events.jsonl belongs to the checkpoint that a resumed run starts from."""
-    found, _ = Checkpoints(folder / "checkpoints").newest()
-    return None if found is None else int(found.values["events_bytes"])
 
 
 def _identity(prepared: Prepared, backbone: Backbone, recipe: Recipe) -> str:

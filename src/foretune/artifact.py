@@ -9,7 +9,6 @@ README.md        the model card
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,7 +61,11 @@ def _write(model: Model, draft: Path) -> None:
         "format": FORMAT,
         "task": {"name": model.task.name, **model.task.state()},
         **{key: value for key, value in model.record.items() if key not in ("format", "task", "files")},
-        "files": {path.name: sha256(path) for path in sorted(draft.iterdir()) if path.is_file() and path.name != CARD},
+        "files": {
+            path.name: sha256(path)
+            for path in sorted(draft.iterdir())
+            if path.is_file() and path.name != CARD
+        },
     }
     (draft / RECORD).write_text(json.dumps(record, ensure_ascii=False, indent=1), encoding="utf-8")
 
@@ -73,7 +76,7 @@ def _move(draft: Path, folder: Path) -> None:
     files = sorted(draft.iterdir(), key=lambda path: path.name == RECORD)
     for path in files:
         sync(path)
-        os.replace(path, folder / path.name)
+        path.replace(folder / path.name)
     sync(folder)
 
 
@@ -114,28 +117,40 @@ def load(path: str | Path, *, device: str = "cpu", precision: str = "fp32") -> M
     try:
         recipe = Recipe.read(folder / "recipe.toml")
         task = TASKS[record["task"]["name"]].from_state(record["task"])
-        backbone = load_text_backbone(str(folder.resolve()), auto_class=task.auto_class, options={}, offline=True)
+        backbone = load_text_backbone(
+            str(folder.resolve()), auto_class=task.auto_class, options={}, offline=True
+        )
     except (KeyError, TypeError) as error:
         raise ArtifactError(f"{folder / RECORD} is incomplete ({error!r}). Save the model again.") from error
     except (BackboneError, ConfigError) as error:
         raise ArtifactError(f"{folder} is no whole model: {error}") from error
     place = machine.pick_device(device)
     backbone.model.to(place).eval()
-    return Model(backbone, task, recipe, Runtime(place, machine.pick_precision(precision, place)), record, folder)
+    return Model(
+        backbone, task, recipe, Runtime(place, machine.pick_precision(precision, place)), record, folder
+    )
 
 
 def read_record(folder: Path) -> dict[str, Any]:
     """Return `foretune.json` of a model folder. Raises ArtifactError."""
     if not folder.is_dir():
-        raise ArtifactError(f"There is no model folder {folder}. Give the --output of a finished `foretune fit`.")
+        raise ArtifactError(
+            f"There is no model folder {folder}. Give the --output of a finished `foretune fit`."
+        )
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         unfinished = (folder / "checkpoints").is_dir()
-        hint = "The run is not finished: go on with --resume." if unfinished else "Was it made by `foretune fit`?"
+        hint = (
+            "The run is not finished: go on with --resume."
+            if unfinished
+            else "Was it made by `foretune fit`?"
+        )
         raise ArtifactError(f"{folder} holds no {RECORD}. {hint}") from error
     except (OSError, ValueError) as error:
-        raise ArtifactError(f"{folder / RECORD} cannot be read: {error}. Restore it or train again.") from error
+        raise ArtifactError(
+            f"{folder / RECORD} cannot be read: {error}. Restore it or train again."
+        ) from error
     found = record.get("format") if isinstance(record, dict) else None
     if found != FORMAT:
         raise ArtifactError(f"{folder} has format {found!r}; this Foretune reads {FORMAT}. Update Foretune.")
@@ -155,19 +170,54 @@ def _check_files(folder: Path, record: dict[str, Any]) -> None:
 def model_card(record: dict[str, Any], task: Task) -> str:
     """Return the model card (Mitchell et al. 2019) as Markdown with the hub's metadata."""
     backbone = record.get("backbone", "unknown")
-    lines = ["---", "library_name: transformers", "pipeline_tag: text-classification", "tags: [foretune]", "---", ""]
+    lines = [
+        "---",
+        "library_name: transformers",
+        "pipeline_tag: text-classification",
+        "tags: [foretune]",
+        "---",
+        "",
+    ]
     lines += [f"# {record.get('title', 'Fine-tuned model')}", ""]
-    lines += [f"{task.name}, fine-tuned from {backbone} with the strategy {record.get('strategy')} by Foretune.", ""]
+    lines += [
+        f"{task.name}, fine-tuned from {backbone} with the strategy {record.get('strategy')} by Foretune.",
+        "",
+    ]
     labels = ", ".join(task.state()["labels"])
-    lines += ["## Labels", "", labels, "", "## Scores", "", "| split | metric | value | 95 % interval |", "|---|---|---|---|"]
+    lines += [
+        "## Labels",
+        "",
+        labels,
+        "",
+        "## Scores",
+        "",
+        "| split | metric | value | 95 % interval |",
+        "|---|---|---|---|",
+    ]
     for split, metrics in record.get("metrics", {}).items():
         for name, score in metrics.items():
             if isinstance(score, dict):
-                lines.append(f"| {split} | {name} | {score['value']:.4f} | {score['low']:.4f} – {score['high']:.4f} |")
+                lines.append(
+                    f"| {split} | {name} | {score['value']:.4f} | {score['low']:.4f} – {score['high']:.4f} |"
+                )
     lines += ["", "## Beside it", "", "| baseline | accuracy | macro F1 |", "|---|---|---|"]
     for name, score in record.get("baselines", {}).items():
         lines.append(f"| {name} | {score['accuracy']['value']:.4f} | {score['macro_f1']['value']:.4f} |")
     lines += ["", "## Data", ""] + [f"- {text}" for text in record.get("data", {}).get("sentences", [])]
-    lines += ["", "## Use", "", "```python", "from transformers import pipeline", "", 'classify = pipeline("text-classification", ".")']
-    lines += ['classify("your text")', "```", "", "The recipe is in `recipe.toml`, everything measured in `foretune.json`.", ""]
+    lines += [
+        "",
+        "## Use",
+        "",
+        "```python",
+        "from transformers import pipeline",
+        "",
+        'classify = pipeline("text-classification", ".")',
+    ]
+    lines += [
+        'classify("your text")',
+        "```",
+        "",
+        "The recipe is in `recipe.toml`, everything measured in `foretune.json`.",
+        "",
+    ]
     return "\n".join(lines)

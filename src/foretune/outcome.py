@@ -33,7 +33,9 @@ def outcome(model: Model, job: Job, prepared: Prepared, progress: Progress, star
         "backbone": job.recipe.backbone,
         "strategy": job.strategy.name,
         "metrics": {name: _scalars(model, result) for name, result in results.items()},
-        "details": {name: {k: result[k] for k in ("per_class", "confusion", "n")} for name, result in results.items()},
+        "details": {
+            name: {k: result[k] for k in ("per_class", "confusion", "n")} for name, result in results.items()
+        },
         "baselines": baselines,
         "baselines_on": split,
         "train": _training(job, progress),
@@ -43,7 +45,10 @@ def outcome(model: Model, job: Job, prepared: Prepared, progress: Progress, star
         "probes": [str(text)[:500] for text in (held_out or prepared.train).inputs[: artifact.PROBES]],
     }
     probes = model.record.pop("probes")
-    model.record["timings"] = {"evaluation_seconds": evaluated, "total_seconds": time.perf_counter() - started}
+    model.record["timings"] = {
+        "evaluation_seconds": evaluated,
+        "total_seconds": time.perf_counter() - started,
+    }
     artifact.save(model, job.folder, probes)
     if results:
         write_report(job.folder / "report.html", _report(model, job, prepared, progress, results, mistakes))
@@ -89,7 +94,10 @@ def _data(prepared: Prepared) -> dict[str, Any]:
         "sizes": sizes,
         "fingerprints": prepared.fingerprints(),
         "columns": {"text": prepared.columns.text, "target": prepared.columns.target},
-        "sentences": [*prepared.notes, "Rows: " + ", ".join(f"{n:,} {name}" for name, n in sizes.items()) + "."],
+        "sentences": [
+            *prepared.notes,
+            "Rows: " + ", ".join(f"{n:,} {name}" for name, n in sizes.items()) + ".",
+        ],
     }
 
 

@@ -58,7 +58,11 @@ def prepare(train: Any, dev: Any, test: Any, recipe: Recipe) -> Prepared:
     notes = [columns.reason]
     warnings = list(audit(table, columns, where="train").warnings)
     task = _task(recipe.task).from_table(table, columns, recipe)
-    parts: dict[str, Examples | None] = {"train": task.examples(table, where="train"), "dev": None, "test": None}
+    parts: dict[str, Examples | None] = {
+        "train": task.examples(table, where="train"),
+        "dev": None,
+        "test": None,
+    }
     for name, source in (("dev", dev), ("test", test)):
         if source is not None:
             other = _other(source, columns, recipe, name)

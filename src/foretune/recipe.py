@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import tomllib
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,10 @@ class Recipe:
     options: dict[str, Any] = field(default_factory=dict)  # of the strategy
 
     def __post_init__(self) -> None:
+        for entry in fields(self):
+            object.__setattr__(
+                self, entry.name, _coerce(entry.name, getattr(self, entry.name), str(entry.type))
+            )
         _one_of("precision", self.precision, PRECISIONS)
         _one_of("device", self.device, DEVICES)
         _one_of("truncation", self.truncation, TRUNCATIONS)
@@ -71,7 +76,7 @@ class Recipe:
     def with_changes(self, **changes: Any) -> Recipe:
         """Return a copy with `changes`. Raises ConfigError for an unknown or impossible one."""
         _known(changes)
-        return _build(asdict(self) | changes)
+        return Recipe(**(asdict(self) | changes))
 
     def to_toml(self) -> str:
         """Return the recipe as TOML; entries that are None are left out."""
@@ -80,8 +85,12 @@ class Recipe:
         lines = [f"{key} = {_toml_value(value)}" for key, value in entries.items()]
         for name, table in tables.items():
             if table:
-                lines += ["", f"[{name}]"]
-                lines += [f"{_toml_key(key)} = {_toml_value(value)}" for key, value in table.items()]
+                given = {key: value for key, value in table.items() if value is not None}
+                lines += [
+                    "",
+                    f"[{name}]",
+                    *(f"{_toml_key(key)} = {_toml_value(value)}" for key, value in given.items()),
+                ]
         return "\n".join(lines) + "\n"
 
     @classmethod
@@ -92,7 +101,7 @@ class Recipe:
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"{where} is not valid TOML: {error}. Mend that line.") from error
         _known(entries, where)
-        return _build(entries)
+        return Recipe(**entries)
 
     @classmethod
     def read(cls, path: str | Path) -> Recipe:
@@ -106,27 +115,20 @@ class Recipe:
         return cls.from_toml(text, where=str(path))
 
 
-def _build(entries: dict[str, Any]) -> Recipe:
-    """Make a Recipe from plain values, naming an entry of the wrong type."""
-    types = {f.name: str(f.type) for f in fields(Recipe)}
-    values = dict(entries)
-    for name, value in entries.items():
-        values[name] = _coerce(name, value, types[name])
-    return replace(Recipe(), **values)
-
-
 def _coerce(name: str, value: Any, kind: str) -> Any:
-    """Return `value` as the field's type, or raise ConfigError."""
+    """Return `value` as the field's type, also from NumPy's numbers, or raise ConfigError."""
+    if isinstance(value, Real) and not isinstance(value, bool):
+        value = int(value) if isinstance(value, Integral) else float(value)
     allowed: dict[str, tuple[type, ...]] = {
         "str": (str,), "float": (int, float), "int": (int,), "bool": (bool,),
         "dict": (dict,), "tuple": (list, tuple), "None": (type(None),),
     }  # fmt: skip
     wanted = [key for key in allowed if key in kind.split("[")[0].replace("|", " ").split()]
     wanted += [key for key in ("None", "dict") if key in kind and key not in wanted]
-    types = tuple(t for key in wanted for t in allowed[key])
+    types = tuple(kind_ for key in wanted for kind_ in allowed[key])
     if not isinstance(value, types) or (isinstance(value, bool) and "bool" not in wanted):
         raise ConfigError(f"Recipe entry {name} = {value!r} is of the wrong type; expected {kind}.")
-    if "tuple" in wanted and value is not None:
+    if isinstance(value, list):
         return tuple(value)
     return float(value) if "float" in wanted and isinstance(value, int) else value
 
@@ -145,13 +147,13 @@ def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 def _above(name: str, value: float | None, bound: float) -> None:
-    if value is not None and not value > bound:
-        raise ConfigError(f"{name} is {value}; expected a number above {bound:g}.")
+    if value is not None and not bound < value < float("inf"):
+        raise ConfigError(f"{name} is {value}; expected a finite number above {bound:g}.")
 
 
 def _at_least(name: str, value: float | None, bound: float) -> None:
-    if value is not None and not value >= bound:
-        raise ConfigError(f"{name} is {value}; expected {bound:g} or more.")
+    if value is not None and not bound <= value < float("inf"):
+        raise ConfigError(f"{name} is {value}; expected a finite number of {bound:g} or more.")
 
 
 def _within(name: str, value: float | None, low: float, high: float) -> None:
@@ -163,12 +165,17 @@ def _class_weights(value: str | dict[str, float]) -> None:
     if isinstance(value, str):
         _one_of("class_weights", value, ("none", "auto"))
         return
+    if not value:
+        raise ConfigError(
+            "class_weights is an empty table; expected a weight for every label, or none or auto."
+        )
     for label, weight in value.items():
-        if not isinstance(weight, int | float) or not 0 < weight < float("inf"):
+        if not isinstance(weight, int | float) or isinstance(weight, bool) or not 0 < weight < float("inf"):
             raise ConfigError(f"The class weight of {label!r} is {weight!r}; expected a number above 0.")
 
 
-def _toml_key(key: str) -> str:
+def _toml_key(key: Any) -> str:
+    key = str(key)  # labels may be numbers
     return key if key.isascii() and key.replace("_", "").replace("-", "").isalnum() else _toml_value(key)
 
 
@@ -180,6 +187,13 @@ def _toml_value(value: Any) -> str:
         return repr(value) if value == value and abs(value) != float("inf") else str(value)
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_toml_value(item) for item in value) + "]"
+    if isinstance(value, dict):
+        pairs = (f"{_toml_key(key)} = {_toml_value(item)}" for key, item in value.items())
+        return "{ " + ", ".join(pairs) + " }"
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    return str(value)
+    if isinstance(value, int):
+        return str(value)
+    raise ConfigError(
+        f"{value!r} cannot be written in a recipe; expected text, numbers, lists or tables of them."
+    )

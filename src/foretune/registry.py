@@ -33,9 +33,7 @@ class Registry(Generic[T]):
         if name in self._items:
             return self._items[name]
         known = ", ".join(sorted(self._items))
-        raise ConfigError(
-            f"Unknown {self.kind} {name!r}.{did_you_mean(name, self._items)} Known: {known}."
-        )
+        raise ConfigError(f"Unknown {self.kind} {name!r}.{did_you_mean(name, self._items)} Known: {known}.")
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._items))

@@ -60,7 +60,9 @@ def use_best_attention(model: PreTrainedModel, device: str, precision: str) -> s
     Models that do not take attention functions (RoFormer, for one) keep their own.
     """
     wanted = NAME if device == "cpu" and precision == "bf16" else "sdpa"
-    supported = getattr(model, "_supports_sdpa", False) and getattr(model, "_supports_attention_backend", False)
+    supported = getattr(model, "_supports_sdpa", False) and getattr(
+        model, "_supports_attention_backend", False
+    )
     if not supported:
         return str(getattr(model.config, "_attn_implementation", "own"))
     register()

@@ -48,6 +48,14 @@ class Backbone(ABC):
         """Return the head's output, for classification logits (batch, classes)."""
 
     @abstractmethod
+    def features(self, batch: dict[str, Tensor]) -> Tensor | None:
+        """Return what the linear head reads, (batch, hidden); None where the model has no such head."""
+
+    @abstractmethod
+    def head(self, features: Tensor) -> Tensor:
+        """Return the head's output of `features`: `head(features(batch))` is `forward(batch)`."""
+
+    @abstractmethod
     def train_seen_embeddings(self, store: RaggedStore) -> None:
         """Train only the embedding rows that `store` uses, where the model allows it."""
 

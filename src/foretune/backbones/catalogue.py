@@ -20,11 +20,15 @@ class Entry:
 
 # Sizes as the models' configurations and cards state them.
 CATALOGUE: tuple[Entry, ...] = (
-    Entry("minilm-l6", "bundled", "en", 6, 384, 22.7, "all-MiniLM-L6-v2; the default, comes with the install"),
+    Entry(
+        "minilm-l6", "bundled", "en", 6, 384, 22.7, "all-MiniLM-L6-v2; the default, comes with the install"
+    ),
     Entry("minilm-l12", "sentence-transformers/all-MiniLM-L12-v2", "en", 12, 384, 33.4, "twice as deep"),
     Entry("bge-small-en", "BAAI/bge-small-en-v1.5", "en", 12, 384, 33.4, "strong small encoder"),
     Entry("mpnet-base", "sentence-transformers/all-mpnet-base-v2", "en", 12, 768, 109.5, "base size"),
-    Entry("modernbert-base", "answerdotai/ModernBERT-base", "en", 22, 768, 149.0, "texts of up to 8,192 tokens"),
+    Entry(
+        "modernbert-base", "answerdotai/ModernBERT-base", "en", 22, 768, 149.0, "texts of up to 8,192 tokens"
+    ),
     Entry("bert-base", "google-bert/bert-base-uncased", "en", 12, 768, 109.5, "the classic"),
     Entry("deberta-v3-base", "microsoft/deberta-v3-base", "en", 12, 768, 184.0, "accurate, slower"),
     Entry("bge-small-zh", "BAAI/bge-small-zh-v1.5", "zh", 4, 512, 24.0, "small Chinese encoder"),

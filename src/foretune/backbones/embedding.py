@@ -29,7 +29,9 @@ class SeenRowsEmbedding(nn.Embedding):
     rows: Tensor
 
     def __init__(self, table: nn.Embedding, seen: np.ndarray, first_new: int | None = None) -> None:
-        super().__init__(table.num_embeddings, table.embedding_dim, table.padding_idx, _weight=table.weight.data)
+        super().__init__(
+            table.num_embeddings, table.embedding_dim, table.padding_idx, _weight=table.weight.data
+        )
         self.weight.requires_grad_(False)
         rows = torch.from_numpy(seen.astype("int64")).to(table.weight.device)
         lookup = torch.zeros(table.num_embeddings, dtype=torch.int64, device=table.weight.device)

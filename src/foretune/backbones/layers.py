@@ -55,9 +55,9 @@ def _longest_list(base: nn.Module, prefix: str) -> tuple[str, tuple[nn.Module, .
 
     best: tuple[str, tuple[nn.Module, ...]] = ("", ())
     for name, module in base.named_modules():
-        if isinstance(module, nn.ModuleList) and len({type(item) for item in module}) == 1:
-            if len(module) > len(best[1]):
-                best = (f"{prefix}.{name}", tuple(module))
+        alike = isinstance(module, nn.ModuleList) and len({type(item) for item in module}) == 1
+        if alike and len(module) > len(best[1]):
+            best = (f"{prefix}.{name}", tuple(module))
     return best
 
 

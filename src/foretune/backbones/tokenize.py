@@ -11,13 +11,16 @@ import numpy as np
 from foretune.data import store as stores
 from foretune.data.fingerprint import fingerprint
 from foretune.data.store import CutReport, RaggedStore
+from foretune.errors import ConfigError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 CHUNK = 2048  # texts per call of the tokenizer
 CACHED_FROM = 500  # fewer texts are tokenised faster than a cache is read
-HEAD_SHARE = 0.25  # of what is kept by head+tail; Sun et al. 2019 (How to fine-tune BERT), section 5.3.1: 128 of 510
+HEAD_SHARE = (
+    0.25  # of what is kept by head+tail; Sun et al. 2019 (How to fine-tune BERT), section 5.3.1: 128 of 510
+)
 
 
 def tokenize(
@@ -25,7 +28,8 @@ def tokenize(
 ) -> RaggedStore:
     """Return the token ids of `texts`, special tokens included, at most `max_length` each.
 
-    The result is cached on disk by the texts, the tokenizer and both options.
+    The result is cached on disk by the texts, the tokenizer and both options. Raises ConfigError where
+    `max_length` leaves no room for a text.
     """
     if len(texts) < CACHED_FROM:
         return _tokenize(tokenizer, texts, max_length, truncation)
@@ -38,16 +42,27 @@ def _tokenize(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int, truncation: str
 ) -> RaggedStore:
     prefix, suffix = special_tokens(tokenizer)
-    room = max(max_length - len(prefix) - len(suffix), 1)
+    room = max_length - len(prefix) - len(suffix)
+    if room < 1:
+        raise ConfigError(
+            f"max_tokens is {max_length}, but the special tokens of every text are {max_length - room} already. "
+            f"Set it to {max_length - room + 1} or more."
+        )
+    nothing = np.array(
+        [tokenizer.pad_token_id or 0], dtype=np.int32
+    )  # what is read of a text without a token
     arrays: list[np.ndarray] = []
     tokens = cut_examples = cut_tokens = unknown = 0
     for ids in _content(tokenizer, texts):
         tokens += len(ids) + len(prefix) + len(suffix)
-        unknown += int(np.count_nonzero(ids == tokenizer.unk_token_id)) if tokenizer.unk_token_id is not None else 0
+        unknown += (
+            int(np.count_nonzero(ids == tokenizer.unk_token_id)) if tokenizer.unk_token_id is not None else 0
+        )
         if len(ids) > room:
             cut_examples, cut_tokens = cut_examples + 1, cut_tokens + len(ids) - room
             ids = cut(ids, room, truncation)
-        arrays.append(np.concatenate([prefix, ids, suffix]))
+        whole = np.concatenate([prefix, ids, suffix])
+        arrays.append(whole if len(whole) else nothing)
     return stores.build(arrays, CutReport(len(texts), tokens, cut_examples, cut_tokens, unknown))
 
 

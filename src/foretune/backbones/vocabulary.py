@@ -9,13 +9,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 MOST = 4000  # new tokens
 OFTEN = 2  # occurrences from which on a character is worth a token
@@ -35,7 +32,7 @@ def unknown_characters(tokenizer: Any, texts: Iterable[str]) -> list[str]:
 
 
 @torch.no_grad()
-def add_tokens(tokenizer: Any, model: PreTrainedModel, tokens: list[str]) -> int:
+def add_tokens(tokenizer: Any, model: Any, tokens: list[str]) -> int:
     """Add `tokens` to the vocabulary and to the embedding table; return the first new id."""
     old = model.get_input_embeddings().weight
     first, spread, mean = len(old), old.std(0), old.mean(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -14,6 +15,8 @@ from pathlib import Path
 import numpy as np
 
 CACHE_LIMIT_BYTES = 4 << 30
+ARRAYS = ("flat.npy", "offsets.npy")
+ABOUT = "about.json"  # of a cached store: its cut report and the arrays' checksums
 
 
 @dataclass(frozen=True)
@@ -98,13 +101,15 @@ def load(key: str) -> RaggedStore | None:
     """Return the cached store called `key`, memory-mapped; None where it is missing or damaged."""
     folder = cache_folder() / "tokens" / key
     try:
-        cuts = CutReport(**json.loads((folder / "cuts.json").read_text()))
+        about = json.loads((folder / ABOUT).read_text())
+        if {name: _sha256(folder / name) for name in ARRAYS} != about["sha256"]:
+            return None
         offsets = np.load(folder / "offsets.npy", allow_pickle=False)
         flat = np.load(folder / "flat.npy", mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, TypeError):
+        os.utime(folder)  # the entries unused for longest are deleted first
+        return RaggedStore(flat, offsets, CutReport(**about["cuts"]))
+    except (OSError, EOFError, ValueError, TypeError, KeyError):
         return None
-    whole = len(offsets) == cuts.examples + 1 and int(offsets[-1]) == len(flat)
-    return RaggedStore(flat, offsets, cuts) if whole else None
 
 
 def save(key: str, store: RaggedStore) -> RaggedStore:
@@ -121,12 +126,18 @@ def save(key: str, store: RaggedStore) -> RaggedStore:
             draft.mkdir()
             np.save(draft / "flat.npy", store.flat)
             np.save(draft / "offsets.npy", store.offsets)
-            (draft / "cuts.json").write_text(json.dumps(asdict(store.cuts)))
+            sums = {name: _sha256(draft / name) for name in ARRAYS}
+            (draft / ABOUT).write_text(json.dumps({"cuts": asdict(store.cuts), "sha256": sums}))
             shutil.rmtree(parent / key, ignore_errors=True)  # a damaged one
             draft.rename(parent / key)
     except OSError:
         return store
     return load(key) or store
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _evict(parent: Path, coming: int) -> None:

@@ -66,6 +66,7 @@ class Strategy(ABC):
 
     name: ClassVar[str]
     about: ClassVar[str]
+    frozen_backbone: ClassVar[bool] = False  # then it runs once over the data, not in every epoch
     trains_embeddings: ClassVar[bool] = False  # then unknown characters can become tokens
     Options: ClassVar[type] = NoOptions
 
@@ -88,7 +89,7 @@ class Strategy(ABC):
         """Return what is added to the mean loss of a step, weighted by the batch's share; None for nothing."""
         return None
 
-    def finish(self, backbone: Backbone) -> None:
+    def finish(self, backbone: Backbone) -> None:  # noqa: B027 (most strategies have nothing to do here)
         """Bring the model into the form that is saved (merge adapters …)."""
 
 
@@ -116,7 +117,9 @@ NEW_TOKENS = ".new"  # ends the name of the embedding rows of new tokens
 NEW_TOKENS_RATE = 25.0  # their rate as a multiple of lr: they start at random and are updated rarely
 
 
-def layerwise_groups(backbone: Backbone, settings: Settings, weight_decay: float) -> tuple[ParameterGroup, ...]:
+def layerwise_groups(
+    backbone: Backbone, settings: Settings, weight_decay: float
+) -> tuple[ParameterGroup, ...]:
     """Return groups with layer-wise learning-rate decay (Howard and Ruder 2018, section 3.2).
 
     A layer's rate is lr * layer_decay ** (layers above it); the head's is lr.

@@ -37,18 +37,14 @@ class Full(Strategy):
         """Return settings by size: small data get smaller batches and more epochs."""
         tokens = workload.tokens
         batch = int(min(max(tokens / 60, 512), 4096))
-        epochs = 8 if workload.examples < 1500 else 5 if workload.examples < 20_000 else 3
+        epochs = 6 if workload.examples < 1500 else 5 if workload.examples < 20_000 else 3
         lr = 2e-4 * min(max((batch / 1024) ** 0.5, 0.7), 1.5)
         return Settings(lr=lr, epochs=epochs, batch_tokens=batch, layer_decay=0.9)
 
     def prepare(self, backbone: Backbone) -> list[str]:
         """Let the head read the mean of all tokens, unless asked not to or the backbone cannot."""
-        if self.options.pooling == "mean" and backbone.use_mean_pooling():
-            import os
-            g=float(os.environ.get("XGAIN","0"))
-            if g:
-                from foretune.backbones.pooling import head_linears, straighten
-                straighten(head_linears(backbone.model)[0], g)
+        if self.options.pooling == "mean":
+            backbone.use_mean_pooling()
         return []
 
     def phases(self, backbone: Backbone, settings: Settings, recipe: Recipe) -> list[Phase]:

@@ -16,11 +16,12 @@ class LinearProbe(Strategy):
     """Train the classifier alone (Alain and Bengio 2016)."""
 
     name = "linear-probe"
+    frozen_backbone = True
     about = "only a linear classifier trains; fastest, and a sound choice with few labels"
 
     def defaults(self, workload: Workload) -> Settings:
-        """Return settings for a convex problem: a high rate and many epochs."""
-        return Settings(lr=0.02, epochs=10, batch_tokens=1024)
+        """Return settings for a convex problem on features that are computed once: many cheap epochs."""
+        return Settings(lr=1e-3, epochs=30, batch_tokens=1024)
 
     def prepare(self, backbone: Backbone) -> list[str]:
         """Freeze everything but the classifier, which reads the mean of all tokens where that is possible."""

@@ -120,8 +120,12 @@ def class_weights(
     given = {label_text(label): float(weight) for label, weight in wanted.items()}
     for label in given:
         if label not in names:
-            raise ConfigError(f"Class weights name {label!r}, which is no label here.{did_you_mean(label, names)}")
+            raise ConfigError(
+                f"Class weights name {label!r}, which is no label here.{did_you_mean(label, names)}"
+            )
     missing = [name for name in names if name not in given]
     if missing:
-        raise ConfigError(f"Class weights are missing for: {', '.join(missing[:10])}. Give one for every label.")
+        raise ConfigError(
+            f"Class weights are missing for: {', '.join(missing[:10])}. Give one for every label."
+        )
     return tuple(given[name] for name in names)

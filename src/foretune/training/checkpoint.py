@@ -79,7 +79,9 @@ class Checkpoints:
         folder = self.folder / f"best-{step:09d}"
         wrong = damage(folder)
         if wrong:
-            raise CheckpointError(f"The best checkpoint {folder} cannot be used: {wrong}. Run again from the start.")
+            raise CheckpointError(
+                f"The best checkpoint {folder} cannot be used: {wrong}. Run again from the start."
+            )
         return _read(folder).tensors_of("weight")
 
     def newest(self) -> tuple[Checkpoint | None, list[str]]:
@@ -167,7 +169,10 @@ def _named(kind: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def _write(draft: Path, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
     from safetensors.torch import save_file
 
-    save_file({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, draft / "state.safetensors")
+    save_file(
+        {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()},
+        draft / "state.safetensors",
+    )
     (draft / "state.json").write_text(json.dumps(values))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from foretune.training.batching import cut_by_budget, order_by_length
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
     from foretune.backbones.base import Backbone
     from foretune.data.store import RaggedStore
@@ -49,15 +50,65 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def predict(
-    backbone: Backbone, task: Task, store: RaggedStore, runtime: Runtime, budget: int = TOKENS
+    backbone: Backbone,
+    task: Task,
+    store: RaggedStore,
+    runtime: Runtime,
+    budget: int = TOKENS,
+    features: np.ndarray | None = None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield (rows, activated outputs) for every example once, short ones first.
 
-    rows: (batch,) positions in `store`; outputs: (batch, …) float32. When memory runs out, the batch is
-    halved and the rest goes on with smaller ones. Raises ResourceError where one example is too much.
+    rows: (batch,) positions in `store`; outputs: (batch, …) float32. `features`, where given, are what
+    `extract` returned for `store`: then only the head runs. When memory runs out, the batch is halved and the
+    rest goes on with smaller ones. Raises ResourceError where one example is too much.
     """
+
+    def run(rows: np.ndarray) -> Tensor:
+        if features is not None:
+            return task.activate(backbone.head(as_tensor(features[rows], runtime)))
+        return task.activate(backbone.forward(batch_on(backbone, store, rows, runtime)))
+
+    yield from _run_all(backbone, store, runtime, budget, run)
+
+
+def extract(
+    backbone: Backbone, store: RaggedStore, runtime: Runtime, budget: int = TOKENS
+) -> np.ndarray | None:
+    """Return what the frozen backbone hands to its linear head, (n, hidden) float32, or None where it has none.
+
+    With dropout off, this is what every epoch would compute again.
+    """
+    found: np.ndarray | None = None
+
+    def run(rows: np.ndarray) -> Tensor | None:
+        return backbone.features(batch_on(backbone, store, rows, runtime))
+
+    for rows, outputs in _run_all(backbone, store, runtime, budget, run):
+        if outputs is None:
+            return None
+        if found is None:
+            found = np.empty((len(store), outputs.shape[1]), dtype=np.float32)
+        found[rows] = outputs
+    return found
+
+
+def batch_on(backbone: Backbone, store: RaggedStore, rows: np.ndarray, runtime: Runtime) -> dict[str, Tensor]:
+    """Return the model's input for `rows` on the runtime's device."""
+    return {name: tensor.to(runtime.device) for name, tensor in backbone.collate(store, rows).items()}
+
+
+def as_tensor(array: np.ndarray, runtime: Runtime) -> Tensor:
+    """Return an array as a tensor on the runtime's device."""
     import torch
 
+    return torch.from_numpy(array).to(runtime.device)
+
+
+def _run_all(
+    backbone: Backbone, store: RaggedStore, runtime: Runtime, budget: int, run: Callable[[np.ndarray], Any]
+) -> Iterator[tuple[np.ndarray, Any]]:
+    """Yield (rows, run(rows) as float32) for every example, by batches of near-equal length."""
     was_training = backbone.model.training
     backbone.model.eval()
     order = order_by_length(store.lengths)
@@ -68,20 +119,35 @@ def predict(
             stop = _next_stop(lengths[position:], budget) + position
             rows = order[position:stop]
             try:
-                outputs = _forward(backbone, task, store, rows, runtime)
+                outputs = _without_gradients(run, rows, runtime)
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
                 if len(rows) == 1:
                     raise ResourceError(too_long(int(lengths[position]))) from error
                 budget = max(min(budget, int(lengths[stop - 1]) * len(rows)) // 2, 1)
-                if runtime.device.type == "cuda":
-                    torch.cuda.empty_cache()
+                free_memory(runtime)
                 continue
             yield rows, outputs
             position = stop
     finally:
         backbone.model.train(was_training)
+
+
+def _without_gradients(run: Callable[[np.ndarray], Any], rows: np.ndarray, runtime: Runtime) -> Any:
+    import torch
+
+    with torch.inference_mode(), runtime.autocast():
+        outputs = run(rows)
+    return None if outputs is None else outputs.float().cpu().numpy()
+
+
+def free_memory(runtime: Runtime) -> None:
+    """Give cached memory of a GPU back before a smaller batch is tried."""
+    import torch
+
+    if runtime.device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def too_long(tokens: int) -> str:
@@ -95,12 +161,3 @@ def too_long(tokens: int) -> str:
 def _next_stop(lengths: np.ndarray, budget: int) -> int:
     window = lengths[: max(budget // max(int(lengths[0]), 1), 1) + 1]
     return cut_by_budget(window, budget)[0][1]
-
-
-def _forward(backbone: Backbone, task: Task, store: RaggedStore, rows: np.ndarray, runtime: Runtime) -> np.ndarray:
-    import torch
-
-    batch = {k: v.to(runtime.device) for k, v in backbone.collate(store, rows).items()}
-    with torch.inference_mode(), runtime.autocast():
-        outputs = task.activate(backbone.forward(batch))
-    return outputs.float().cpu().numpy()

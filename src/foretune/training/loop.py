@@ -16,13 +16,14 @@ from foretune.training import checkpoint as checkpoints
 from foretune.training import optim, randomness
 from foretune.training.batching import BatchPlan
 from foretune.training.checkpoint import Checkpoint, Checkpoints
-from foretune.training.inference import predict
+from foretune.training.inference import extract, predict
 from foretune.training.job import Job
 from foretune.training.signals import StopRequest
 from foretune.training.state import Progress
 from foretune.training.step import Stepper
 
 EVALUATION_SHARE = 0.2  # of the training time that evaluations on dev may take before they become rarer
+FROZEN_EVALUATIONS = 10  # at most, where the backbone is frozen and epochs take milliseconds
 BACKWARD = 2  # a backward pass costs about twice its forward pass
 
 
@@ -51,9 +52,12 @@ class Loop:
         phases = job.strategy.phases(job.backbone, job.settings, job.recipe)
         self.trained = {name for phase in phases for group in phase.groups for name in group.names}
         start = self._restore() if resume else None
-        self.state.micro_tokens = self.state.micro_tokens or job.recipe.micro_tokens or job.settings.batch_tokens
+        self.state.micro_tokens = (
+            self.state.micro_tokens or job.recipe.micro_tokens or job.settings.batch_tokens
+        )
         job.events.emit("start", total=self.total, step=self.state.step, per_epoch=self.plan.steps_per_epoch)
         self._started = self._saved_at = time.perf_counter()
+        self._extract()
         for phase, first, last in self._bounds(phases):
             done = self.state.step >= last or self.state.stopped_early
             if not done or (last == self.total and start is not None):
@@ -70,7 +74,7 @@ class Loop:
         if start is not None:
             self._load(start, first)
         job.backbone.model.train()
-        stepper = Stepper(job, self.optimizer, self._pause)
+        stepper = Stepper(job, self.optimizer, self._pause, self.train_features)
         while state.step < last and not state.stopped_early:
             factor = optim.schedule(state.step - first, last - first, job.recipe.warmup)
             optim.set_rates(self.optimizer, factor)
@@ -113,6 +117,7 @@ class Loop:
         job = self.job
         size = job.events_file.stat().st_size if job.events_file and job.events_file.exists() else 0
         extra = {"identity": job.identity, "total": self.total, "events_bytes": size, **_threads()}
+        extra["precision"] = job.runtime.precision
         folder = self.checkpoints.save(self._weights(), job.backbone.model, self.optimizer, self.state, extra)
         job.events.emit("checkpoint", step=self.state.step, folder=folder.name)
 
@@ -126,7 +131,12 @@ class Loop:
             self.job.events.emit("warning", text=text)
         if found is None:
             if warnings:
-                self.job.events.emit("warning", text="No whole checkpoint is left: starting from the beginning.")
+                self.job.events.emit(
+                    "warning", text="No whole checkpoint is left: starting from the beginning."
+                )
+            else:
+                text = f"There is no checkpoint in {self.job.folder} yet: starting from the beginning."
+                self.job.events.emit("note", text=text)
             self.checkpoints.forget_after(None)
             return None
         if found.values["identity"] != self.job.identity or found.values["total"] != self.total:
@@ -150,6 +160,23 @@ class Loop:
         checkpoints.load_gradients(model, start.tensors_of("grad"))
         randomness.restore(start.tensors, start.values["rng"])
 
+    def _extract(self) -> None:
+        """Run a backbone that stays frozen once over all examples, instead of in every epoch."""
+        job, state = self.job, self.state
+        self.train_features = self.dev_features = None
+        if not job.strategy.frozen_backbone:
+            return
+        self.train_features = extract(job.backbone, job.train_store, job.runtime)
+        if self.train_features is None:
+            return
+        if job.dev_store is not None:
+            self.dev_features = extract(job.backbone, job.dev_store, job.runtime)
+        self.every = max(self.every, self.total // FROZEN_EVALUATIONS)
+        if state.tokens == 0:
+            lengths = job.train_store.lengths
+            state.tokens = state.padded_tokens = int(lengths.sum())
+            state.flops = job.flops.total(lengths)
+
     def _evaluation_interval(self) -> int:
         """Return the steps between evaluations: whole epochs, more where the dev set is large."""
         epoch = self.plan.steps_per_epoch
@@ -164,18 +191,22 @@ class Loop:
         if job.dev is None or job.dev_store is None or job.dev.targets is None:
             return
         scores = job.task.scores()
-        for rows, outputs in predict(job.backbone, job.task, job.dev_store, job.runtime):
+        for rows, outputs in predict(
+            job.backbone, job.task, job.dev_store, job.runtime, features=self.dev_features
+        ):
             scores.update(outputs, job.dev.targets[rows])
         values = scores.point()
         value = values[job.metric] if job.task.metrics[job.metric] else -values[job.metric]
         state.evaluations.append({"step": state.step, **values})
         job.events.emit("evaluation", step=state.step, metric=job.metric, **values)
-        if state.best is None or value > state.best:
-            state.best, state.best_step, state.evaluations_without_gain = value, state.step, 0
+        gain = state.best is None or value > state.best
+        if gain or value == state.best:  # of equals the later one, which was trained at lower rates
+            state.best, state.best_step = value, state.step
             self.checkpoints.save_best(self._weights(), state.step)
-            return
-        state.evaluations_without_gain += 1
-        state.stopped_early = job.recipe.patience > 0 and state.evaluations_without_gain >= job.recipe.patience
+        state.evaluations_without_gain = 0 if gain else state.evaluations_without_gain + 1
+        state.stopped_early = (
+            job.recipe.patience > 0 and state.evaluations_without_gain >= job.recipe.patience
+        )
 
     def _use_best(self) -> None:
         """Put the best weights into the model, unless they are the last ones."""

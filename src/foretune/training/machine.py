@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
 
 SIZE = 1024  # of the measured product; typical of hidden sizes times batch
+SMALL = 256  # of a first look, which is cheap even where a precision is emulated
 MEASURE_SECONDS = 0.15
 
 
@@ -76,12 +77,12 @@ def gemm_peak(device: str, precision: str, again: bool = False) -> float:
     return _PEAKS[key]
 
 
-def measure_peak(device: str, precision: str) -> float:
-    """Measure the matrix-multiply peak in FLOP/s: the best of several products of SIZE x SIZE."""
+def measure_peak(device: str, precision: str, size: int | None = None) -> float:
+    """Measure the matrix-multiply peak in FLOP/s: the best of several products of size x size."""
     import torch
 
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    size = SIZE if device == "cpu" else 4 * SIZE
+    size = size or (SIZE if device == "cpu" else 4 * SIZE)
     a = torch.randn(size, size, device=device).to(dtype)
     b = torch.randn(size, size, device=device).to(dtype)
     best = math.inf
@@ -89,8 +90,6 @@ def measure_peak(device: str, precision: str) -> float:
     runs = 0
     while runs < 3 or time.perf_counter() < end:
         best, runs = min(best, _timed_product(a, b)), runs + 1
-        if runs >= 3 and best > MEASURE_SECONDS:
-            break
     return 2 * size**3 / best
 
 
@@ -119,6 +118,8 @@ def pick_precision(wanted: str, device: torch.device) -> str:
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     if device.type == "mps":
         return "fp32"
+    if measure_peak("cpu", "bf16", SMALL) < measure_peak("cpu", "fp32", SMALL):
+        return "fp32"  # emulated: a product of the full size could take seconds
     return "bf16" if gemm_peak("cpu", "bf16") >= 1.5 * gemm_peak("cpu", "fp32") else "fp32"
 
 

@@ -24,7 +24,7 @@ def capture() -> tuple[dict[str, Tensor], dict[str, Any]]:
         for number, state in enumerate(torch.cuda.get_rng_state_all()):
             tensors[f"rng/cuda/{number}"] = state
     version, internal, gauss = random.getstate()
-    name, keys, position, has_gauss, cached = np.random.get_state()  # type: ignore[misc]
+    name, keys, position, has_gauss, cached = np.random.get_state()
     values = {
         "python": [version, list(internal), gauss],
         "numpy": [name, np.asarray(keys).tolist(), int(position), int(has_gauss), float(cached)],

@@ -13,7 +13,7 @@ import torch
 from foretune.errors import ResourceError, TrainingError
 from foretune.training import randomness
 from foretune.training.batching import split_rows
-from foretune.training.inference import out_of_memory, too_long
+from foretune.training.inference import as_tensor, batch_on, free_memory, out_of_memory, too_long
 from foretune.training.state import Progress
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ class Stepper:
     job: Job
     optimizer: torch.optim.Optimizer
     pause: Callable[[], None]
+    features: np.ndarray | None = None  # of the training examples, where the backbone is frozen
 
     def run(self, rows: np.ndarray, state: Progress) -> float:
         """Accumulate the gradient of the mean loss over `rows`, clip it, update; return that loss.
@@ -66,10 +67,15 @@ class Stepper:
 
     def _backward(self, rows: np.ndarray, normaliser: float, share: float) -> float:
         job, device = self.job, self.job.runtime.device
-        batch = {name: t.to(device) for name, t in job.backbone.collate(job.train_store, rows).items()}
+        batch = (
+            {} if self.features is not None else batch_on(job.backbone, job.train_store, rows, job.runtime)
+        )
         targets = torch.from_numpy(job.train.targets[rows]).to(device)  # type: ignore[index]
         with job.runtime.autocast():
-            outputs = job.backbone.forward(batch)
+            if self.features is None:
+                outputs = job.backbone.forward(batch)
+            else:
+                outputs = job.backbone.head(as_tensor(self.features[rows], job.runtime))
             loss = job.task.loss(outputs, targets) / normaliser
             extra = job.strategy.extra_loss(job.backbone.model, batch, outputs)
             if extra is not None:
@@ -80,6 +86,8 @@ class Stepper:
     def _count(self, rows: np.ndarray, state: Progress) -> None:
         lengths = self.job.train_store.lengths[rows]
         state.examples += len(rows)
+        if self.features is not None:
+            return  # the backbone's work was counted when it was done, once
         state.tokens += int(lengths.sum())
         state.padded_tokens += int(lengths.max()) * len(rows)
         state.flops += self.job.flops.total(lengths)
@@ -103,8 +111,7 @@ class Stepper:
         state.micro_tokens = max(min(state.micro_tokens, int(lengths.max()) * len(rows)) // 2, 1)
         state.micro, state.partial_loss = 0, 0.0
         self.optimizer.zero_grad(set_to_none=True)
-        if self.job.runtime.device.type == "cuda":
-            torch.cuda.empty_cache()
+        free_memory(self.job.runtime)
         text = f"Out of memory: the micro-batch is now {state.micro_tokens} tokens; the effective batch is unchanged."
         self.job.events.emit("warning", text=text, step=state.step)
 
@@ -112,6 +119,8 @@ class Stepper:
         for rows in done:
             lengths = self.job.train_store.lengths[rows]
             state.examples -= len(rows)
+            if self.features is not None:
+                continue
             state.tokens -= int(lengths.sum())
             state.padded_tokens -= int(lengths.max()) * len(rows)
             state.flops -= self.job.flops.total(lengths)
