@@ -163,7 +163,8 @@ def summary(
     ratios = {k: ours["tokens_per_s"] / median[k]["tokens_per_s"] for k in ("defaults", "best flags")}
     per_cpu = {k: ours["tokens_per_cpu_s"] / median[k]["tokens_per_cpu_s"] for k in ratios}
     print(
-        f"\n{name}: GEMM peak fp32 {peaks['fp32'] / 1e9:.0f}, bf16 {peaks['bf16'] / 1e9:.0f} GFLOP/s; best flags: {flags}"
+        f"\n{name}: GEMM peak fp32 {peaks['fp32'] / 1e9:.0f}, bf16 {peaks['bf16'] / 1e9:.0f} GFLOP/s; "
+        f"best flags: {flags}"
     )
     for key, values in median.items():
         print(f"  {key:12} " + "  ".join(f"{m} {v:,.2f}" for m, v in values.items()))

@@ -61,7 +61,9 @@ def load_tiny(folder, labels=2):
 
 @pytest.mark.parametrize("strategy", ["full", "linear-probe"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_trained_saved_and_read_by_plain_transformers(fit, backbone_folder, rows, plain, tmp_path, kind, strategy):
+def test_trained_saved_and_read_by_plain_transformers(
+    fit, backbone_folder, rows, plain, tmp_path, kind, strategy
+):
     texts = [row["text"] for row in rows(6, seed=9)]
     changes = {"backbone": backbone_folder(kind), "strategy": strategy, "epochs": 2.0, "lr": ...}
     changes["options"] = {"pooling": "cls"} if strategy == "full" else {}
@@ -148,7 +150,9 @@ def test_bf16_leaves_no_trace_in_the_artefact(fit, backbone_folder, rows, plain,
 def test_a_fine_tuned_model_is_a_backbone_for_other_labels(fit, rows, tmp_path):
     fit(tmp_path / "first", checkpoint_seconds=1e6, epochs=1.0)
     data = [row | {"label": f"{row['label']}{number % 2}"} for number, row in enumerate(rows())]
-    model = fit(tmp_path / "second", data, backbone=str(tmp_path / "first"), checkpoint_seconds=1e6, epochs=1.0)
+    model = fit(
+        tmp_path / "second", data, backbone=str(tmp_path / "first"), checkpoint_seconds=1e6, epochs=1.0
+    )
     assert len(model.labels) == 4 and model.predict_proba("good").shape == (1, 4)
     again = artifact.load(tmp_path / "second")
     np.testing.assert_allclose(again.predict_proba("good"), model.predict_proba("good"), atol=1e-6)

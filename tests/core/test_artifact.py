@@ -22,7 +22,7 @@ def saved(tiny, rows, tmp_path_factory):
     patch.setattr(machine, "gemm_peak", lambda *args, **options: 1e9)
     folder = tmp_path_factory.mktemp("saved") / "run"
     options = {"backbone": tiny, "device": "cpu", "precision": "fp32", "offline": True}
-    names = {"neg": "schlecht, \"übel\"", "pos": "好"}
+    names = {"neg": 'schlecht, "übel"', "pos": "好"}
     data = [row | {"label": names[row["label"]]} for row in rows(80)]
     model = api.fit(data, output=folder, epochs=3.0, lr=3e-3, **options)
     patch.undo()
@@ -37,11 +37,22 @@ def copied(saved, tmp_path):
 
 def test_every_part_is_there(saved):
     names = {path.name for path in saved.path.iterdir()}
-    assert {"model.safetensors", "config.json", "tokenizer.json", "foretune.json", "recipe.toml", "README.md"} <= names
+    assert {
+        "model.safetensors",
+        "config.json",
+        "tokenizer.json",
+        "foretune.json",
+        "recipe.toml",
+        "README.md",
+    } <= names
     assert {"report.html", "events.jsonl"} <= names and "checkpoints" not in names
     assert not [name for name in names if name.endswith((".bin", ".pt", ".pkl", ".joblib"))]
     record = json.loads((saved.path / "foretune.json").read_text())
-    assert set(record["metrics"]) == {"dev", "test"} and set(record["data"]["fingerprints"]) == {"train", "dev", "test"}
+    assert set(record["metrics"]) == {"dev", "test"} and set(record["data"]["fingerprints"]) == {
+        "train",
+        "dev",
+        "test",
+    }
     assert record["metrics"]["test"]["accuracy"].keys() >= {"value", "low", "high"}
     assert record["baselines"] and record["environment"]["torch"] == torch.__version__
 
@@ -75,7 +86,9 @@ def test_saving_again_elsewhere_and_over_an_older_one(saved, tmp_path):
         saved.save(tmp_path / "a")
     finally:
         saved.path = before
-    np.testing.assert_allclose(artifact.load(tmp_path / "a").predict_proba(TEXTS), saved.predict_proba(TEXTS), atol=1e-6)
+    np.testing.assert_allclose(
+        artifact.load(tmp_path / "a").predict_proba(TEXTS), saved.predict_proba(TEXTS), atol=1e-6
+    )
 
 
 def test_a_crash_while_an_older_model_is_replaced_is_noticed(saved, tmp_path, monkeypatch):
@@ -178,7 +191,9 @@ def test_predictions_come_batch_by_batch(saved, monkeypatch):
     done = []
     original = type(saved.backbone).forward
     monkeypatch.setattr(
-        type(saved.backbone), "forward", lambda self, batch: done.append(len(batch["input_ids"])) or original(self, batch)
+        type(saved.backbone),
+        "forward",
+        lambda self, batch: done.append(len(batch["input_ids"])) or original(self, batch),
     )
     found = saved.predictions([f"good film {number}" for number in range(12)])
     first = next(found)

@@ -86,7 +86,10 @@ def test_micro_batches_split_a_batch(lengths, budget, seed):
 def backbone(backbone_folder):
     options = {"num_labels": 2}
     return load_text_backbone(
-        backbone_folder("bert"), auto_class="AutoModelForSequenceClassification", options=options, offline=True
+        backbone_folder("bert"),
+        auto_class="AutoModelForSequenceClassification",
+        options=options,
+        offline=True,
     )
 
 
@@ -105,7 +108,9 @@ def test_what_is_cut_is_counted(backbone, truncation):
     texts = ["good film", "good bad great awful film plot room staff food clean", "zzz ☃ ☃"]
     store = tokenize(backbone.tokenizer, texts, max_length=8, truncation=truncation)
     assert store.lengths.tolist() == [4, 8, 7]  # zzz is three letters
-    assert store.cuts == CutReport(examples=3, tokens=4 + 12 + 7, cut_examples=1, cut_tokens=4, unknown_tokens=2)
+    assert store.cuts == CutReport(
+        examples=3, tokens=4 + 12 + 7, cut_examples=1, cut_tokens=4, unknown_tokens=2
+    )
     assert "1 of 3 texts (33.3%) are longer than 8 tokens" in store.cuts.sentence(8)
     assert store[1][0] == backbone.tokenizer.cls_token_id and store[1][-1] == backbone.tokenizer.sep_token_id
     whole = backbone.tokenizer(texts[1])["input_ids"][1:-1]
@@ -118,7 +123,10 @@ def test_ids_are_those_of_the_tokenizer(backbone, rows):
     store = tokenize(backbone.tokenizer, texts, max_length=12)
     expected = backbone.tokenizer(texts, truncation=True, max_length=12)["input_ids"]
     assert [store[n].tolist() for n in range(30)] == expected
-    assert store.cuts.sentence(12) is not None and tokenize(backbone.tokenizer, ["a"], max_length=9).cuts.sentence(9) is None
+    assert (
+        store.cuts.sentence(12) is not None
+        and tokenize(backbone.tokenizer, ["a"], max_length=9).cuts.sentence(9) is None
+    )
 
 
 @pytest.mark.parametrize("kind", ["bert", "gpt2"])
@@ -154,7 +162,11 @@ def cache(tmp_path, monkeypatch):
 
 
 def same(one, two):
-    return one.flat.tolist() == two.flat.tolist() and one.lengths.tolist() == two.lengths.tolist() and one.cuts == two.cuts
+    return (
+        one.flat.tolist() == two.flat.tolist()
+        and one.lengths.tolist() == two.lengths.tolist()
+        and one.cuts == two.cuts
+    )
 
 
 def test_a_hit_equals_a_miss(backbone, rows, cache, monkeypatch):

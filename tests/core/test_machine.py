@@ -66,7 +66,9 @@ def test_devices(monkeypatch):
     assert machine.pick_device("auto").type == "cuda" and machine.pick_device("mps").type == "mps"
 
 
-@pytest.mark.parametrize(("bf16", "chosen"), [(0.2, "fp32"), (1.0, "fp32"), (1.49, "fp32"), (1.5, "bf16"), (8.0, "bf16")])
+@pytest.mark.parametrize(
+    ("bf16", "chosen"), [(0.2, "fp32"), (1.0, "fp32"), (1.49, "fp32"), (1.5, "bf16"), (8.0, "bf16")]
+)
 def test_precision_follows_the_measured_peaks(monkeypatch, bf16, chosen):
     def peak(device, precision, *args, **options):
         return {"fp32": 1e11, "bf16": bf16 * 1e11}[precision]
@@ -148,7 +150,9 @@ def test_the_schedule_rises_then_falls_to_nothing(total, warmup):
     values = [optim.schedule(step, total, warmup) for step in range(total)]
     top = int(np.argmax(values))
     assert max(values) == 1.0 and min(values) > 0
-    assert values[: top + 1] == sorted(values[: top + 1]) and values[top:] == sorted(values[top:], reverse=True)
+    assert values[: top + 1] == sorted(values[: top + 1]) and values[top:] == sorted(
+        values[top:], reverse=True
+    )
     assert top <= max(int(total * warmup), 1) and optim.schedule(total, total, warmup) == 0
 
 

@@ -61,7 +61,9 @@ def test_seen_rows_train_as_the_whole_table_does(backbone_folder, kind, first_ne
     batches = []
     for chosen in ([0, 1, 2], [3, 4, 5]):
         ids, mask = store.padded(np.array(chosen), dense.padding)
-        batches.append((torch.from_numpy(ids), torch.from_numpy(mask.astype(np.int64)), torch.tensor([0, 1, 2])))
+        batches.append(
+            (torch.from_numpy(ids), torch.from_numpy(mask.astype(np.int64)), torch.tensor([0, 1, 2]))
+        )
     assert trained(dense.model, batches) == pytest.approx(trained(sparse.model, batches), rel=1e-6)
     unseen = torch.tensor([[7, 5, 50, 90]])
     dense.model.eval(), sparse.model.eval()
@@ -125,7 +127,9 @@ def test_every_attention_gives_the_same_model(backbone_folder, kind):
     """Causal, sliding-window and padded: with a mask and without."""
     backbone = load_tiny(backbone_folder(kind))
     backbone.model.eval()
-    store = backbone.preprocess(["good film", "bad plot and warm room " * 5], max_length=60, truncation="head")
+    store = backbone.preprocess(
+        ["good film", "bad plot and warm room " * 5], max_length=60, truncation="head"
+    )
     batches = [backbone.collate(store, np.array(rows)) for rows in ([0, 1], [1])]
     chosen, outputs = [], []
     for device, precision in (("cpu", "fp32"), ("cpu", "bf16"), ("cuda", "bf16")):
@@ -163,9 +167,13 @@ def test_the_pooling_layer_is_the_mean(backbone_folder, kind):
         with torch.no_grad():
             top = model.base_model(input_ids=ids, attention_mask=mask).last_hidden_state
         torch.testing.assert_close(top[:, 0], expected, rtol=1e-3, atol=2e-3)
-        torch.testing.assert_close(top[1, 3], expected[1], rtol=1e-3, atol=2e-3)  # every token, not [CLS] only
+        torch.testing.assert_close(
+            top[1, 3], expected[1], rtol=1e-3, atol=2e-3
+        )  # every token, not [CLS] only
     by_hand = below[1, :17].mean(0)
-    torch.testing.assert_close(expected[1], (by_hand - by_hand.mean()) / by_hand.std(unbiased=False), atol=1e-3, rtol=0)
+    torch.testing.assert_close(
+        expected[1], (by_hand - by_hand.mean()) / by_hand.std(unbiased=False), atol=1e-3, rtol=0
+    )
 
 
 @pytest.mark.parametrize("kind", ["distilbert", "modernbert", "gpt2", "llama"])

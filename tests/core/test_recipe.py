@@ -11,11 +11,15 @@ from hypothesis import strategies as st
 from foretune.errors import ConfigError
 from foretune.recipe import DEVICES, PRECISIONS, TRACKERS, TRUNCATIONS, Recipe
 
-TEXT = st.text(max_size=20) | st.sampled_from(["中文 标签", 'a "b" \\ c', "\x7f", "\x00\x1f", "a.b", "", "=", "#", "\u2028"])
+TEXT = st.text(max_size=20) | st.sampled_from(
+    ["中文 标签", 'a "b" \\ c', "\x7f", "\x00\x1f", "a.b", "", "=", "#", "\u2028"]
+)
 POSITIVE = st.floats(0, exclude_min=True, allow_infinity=False, allow_nan=False)
 SHARE = st.floats(0, 0.95)
 PLAIN = TEXT | st.integers(-(2**63), 2**63 - 1) | st.booleans() | st.floats(allow_nan=False)
-VALUE = st.recursive(PLAIN, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3))
+VALUE = st.recursive(
+    PLAIN, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3)
+)
 OPTIONAL = {
     "text": TEXT, "target": TEXT, "separator": TEXT, "epochs": POSITIVE, "lr": POSITIVE, "metric": TEXT,
     "layer_decay": st.floats(0, 1), "batch_tokens": st.integers(1, 10**9), "max_tokens": st.integers(1, 10**6),
@@ -39,7 +43,9 @@ def test_toml_there_and_back(recipe):
 
 
 def test_a_file_there_and_back(tmp_path):
-    recipe = Recipe(text="正文", class_weights={"好": 2.0, 'so "so"': 1.0}, options={"pooling": "mean"}, lr=1e-5)
+    recipe = Recipe(
+        text="正文", class_weights={"好": 2.0, 'so "so"': 1.0}, options={"pooling": "mean"}, lr=1e-5
+    )
     path = tmp_path / "recipe.toml"
     path.write_text(recipe.to_toml(), encoding="utf-8")
     assert Recipe.read(path) == recipe
@@ -113,7 +119,12 @@ def test_numbers_as_labels_can_be_written():
 def test_numpy_numbers_are_numbers():
     recipe = Recipe(lr=np.float32(0.5), seed=np.int64(3), epochs=np.int32(2), batch_tokens=np.int16(9))
     assert (recipe.lr, recipe.seed, recipe.epochs, recipe.batch_tokens) == (0.5, 3, 2.0, 9)
-    assert [type(getattr(recipe, n)) for n in ("lr", "seed", "epochs", "batch_tokens")] == [float, int, float, int]
+    assert [type(getattr(recipe, n)) for n in ("lr", "seed", "epochs", "batch_tokens")] == [
+        float,
+        int,
+        float,
+        int,
+    ]
     assert Recipe.from_toml(recipe.to_toml()) == recipe
 
 

@@ -89,7 +89,9 @@ def test_dropout_and_partial_steps_are_really_in_play(forked, options, undisturb
 
 def test_asked_to_stop(forked, settings, undisturbed, events, tmp_path):
     folder, kind = tmp_path / "run", "SIGINT" if settings["strategy"] == "full" else "SIGTERM"
-    slow = settings | {"checkpoint_seconds": 1000.0}  # saved because it was asked to stop, not because it was time
+    slow = settings | {
+        "checkpoint_seconds": 1000.0
+    }  # saved because it was asked to stop, not because it was time
     code, error = forked(folder, slow, hooks=[["micro", 6, kind]])
     assert code == 1 and error.startswith("Interrupted: Stopped at step")
     assert f"--resume --output {folder}" in error

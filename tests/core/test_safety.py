@@ -166,7 +166,9 @@ def test_code_in_a_model_folder_never_runs(tiny, tmp_path, known):
     (folder / "tokenizer_config.json").write_text(json.dumps(tokens))
     options = {"auto_class": "AutoModelForSequenceClassification", "options": {}, "offline": True}
     if known:
-        assert type(load_text_backbone(str(folder), **options).model).__name__ == "BertForSequenceClassification"
+        assert (
+            type(load_text_backbone(str(folder), **options).model).__name__ == "BertForSequenceClassification"
+        )
     else:
         with pytest.raises(BackboneError, match="cannot be loaded"):
             load_text_backbone(str(folder), **options)
@@ -187,7 +189,8 @@ def test_weights_that_need_pickle_are_refused(tiny, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "hint"), [("minilm-l7", "Did you mean 'minilm-l6'"), ("./no/such", "no such folder"), ("", "Unknown")]
+    ("name", "hint"),
+    [("minilm-l7", "Did you mean 'minilm-l6'"), ("./no/such", "no such folder"), ("", "Unknown")],
 )
 def test_unknown_backbones(name, hint):
     with pytest.raises(BackboneError, match=hint):

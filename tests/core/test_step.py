@@ -161,7 +161,9 @@ def test_clipping_holds_the_gradient_down(plain_job):
 
     class Optimizer(torch.optim.SGD):
         def step(self):
-            gradients = [p.grad.norm() for group in self.param_groups for p in group["params"] if p.grad is not None]
+            gradients = [
+                p.grad.norm() for group in self.param_groups for p in group["params"] if p.grad is not None
+            ]
             norms.append(float(torch.stack(gradients).norm()))
 
     parameters = [p for p in job.backbone.model.parameters() if p.requires_grad]
@@ -242,7 +244,9 @@ def test_resumed_after_out_of_memory(fit, little_memory, tmp_path):
         fit(tmp_path / "run", listeners=[Stop()], **fixed)
     little_memory(training=10**9)  # other programs ended meanwhile
     fit(tmp_path / "run", resume=True, **fixed)
-    assert (tmp_path / "run/model.safetensors").read_bytes() == (tmp_path / "whole/model.safetensors").read_bytes()
+    assert (tmp_path / "run/model.safetensors").read_bytes() == (
+        tmp_path / "whole/model.safetensors"
+    ).read_bytes()
 
 
 def test_a_single_text_that_is_too_long(fit, little_memory, tmp_path):
@@ -266,11 +270,15 @@ def test_out_of_memory_in_evaluation(fit, little_memory, rows, tmp_path, monkeyp
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory(plain_job, monkeypatch):
     assert out_of_memory(MemoryError()) and out_of_memory(torch.OutOfMemoryError("x"))
-    assert out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"))
+    assert out_of_memory(
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
+    )
     assert not out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     assert not out_of_memory(ValueError("out of memory"))
     monkeypatch.setattr(type(plain_job.backbone), "forward", lambda *args: 1 / 0)
     parameters = [p for p in plain_job.backbone.model.parameters() if p.requires_grad]
     with pytest.raises(ZeroDivisionError):
-        Stepper(plain_job, torch.optim.SGD(parameters), lambda: None).run(np.arange(3), Progress(micro_tokens=9))
+        Stepper(plain_job, torch.optim.SGD(parameters), lambda: None).run(
+            np.arange(3), Progress(micro_tokens=9)
+        )
     assert inference.TOKENS > 0 and isinstance(plain_job.events, Events)

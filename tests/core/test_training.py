@@ -40,7 +40,9 @@ def script_scores(monkeypatch, name, values):
         ("accuracy", [0.9, 0.1, 0.95, 0.1, 0.2], 3, 5),
     ],
 )
-def test_early_stopping_keeps_the_best_weights(fit, events, tmp_path, monkeypatch, metric, values, best, stopped):
+def test_early_stopping_keeps_the_best_weights(
+    fit, events, tmp_path, monkeypatch, metric, values, best, stopped
+):
     saved = {}
     original = Checkpoints.save_best
 
@@ -102,7 +104,9 @@ def test_features_kept_of_a_frozen_backbone_change_nothing(fit, tmp_path, monkey
     kept = fit(tmp_path / "kept", **changes)
     ran, original = [], type(kept.backbone).forward
     monkeypatch.setattr(loop, "extract", lambda *args: None)
-    monkeypatch.setattr(type(kept.backbone), "forward", lambda self, batch: ran.append(1) or original(self, batch))
+    monkeypatch.setattr(
+        type(kept.backbone), "forward", lambda self, batch: ran.append(1) or original(self, batch)
+    )
     again = fit(tmp_path / "again", **changes)
     assert len(ran) > 4 * 4
     before, after = kept.backbone.model.state_dict(), again.backbone.model.state_dict()
@@ -237,6 +241,8 @@ def test_a_run_on_cuda_and_its_resumption(fit, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         fit(tmp_path / "run", listeners=[Stop()], **on_cuda)
     model = fit(tmp_path / "run", resume=True, **on_cuda)
-    assert (tmp_path / "run/model.safetensors").read_bytes() == (tmp_path / "whole/model.safetensors").read_bytes()
+    assert (tmp_path / "run/model.safetensors").read_bytes() == (
+        tmp_path / "whole/model.safetensors"
+    ).read_bytes()
     on_cpu = artifact.load(tmp_path / "run", device="cpu").predict_proba(["good", "bad"])
     np.testing.assert_allclose(model.predict_proba(["good", "bad"]), on_cpu, atol=0.02)

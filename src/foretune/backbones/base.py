@@ -72,8 +72,11 @@ class Backbone(ABC):
         """Make the head read the mean of all tokens; return False where this model cannot."""
 
     @abstractmethod
-    def linear_head(self) -> list[nn.Parameter]:
-        """Make the head linear in the features where possible; return its trainable parameters."""
+    def linear_head(self) -> tuple[list[nn.Parameter], float]:
+        """Make the head linear in the features where possible.
+
+        Returns its trainable parameters, and the size of the features they see relative to the backbone's.
+        """
 
     @abstractmethod
     def fingerprint(self) -> str:

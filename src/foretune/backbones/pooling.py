@@ -116,9 +116,9 @@ def head_linears(model: PreTrainedModel) -> tuple[nn.Linear | None, nn.Linear | 
 
 
 @torch.no_grad()
-def straighten(dense: nn.Linear, gain: float = GAIN) -> None:
+def straighten(dense: nn.Linear) -> None:
     """Make dense + activation nearly linear: weight = g I, bias = 0."""
-    dense.weight.copy_(torch.eye(dense.in_features) * gain)
+    dense.weight.copy_(torch.eye(dense.in_features) * GAIN)
     if dense.bias is not None:
         nn.init.zeros_(dense.bias)
 

@@ -144,15 +144,15 @@ class TextBackbone(Backbone):
         expected = pooling.normalised_mean(below, mask)
         return torch.allclose(top[:, 0], expected, atol=2e-2)
 
-    def linear_head(self) -> list[nn.Parameter]:
-        """Return the classifier's parameters; a dense layer before it is made nearly the identity."""
+    def linear_head(self) -> tuple[list[nn.Parameter], float]:
+        """Return the classifier's parameters; a dense layer before it is made nearly the identity times a gain."""
         dense, classifier = pooling.head_linears(self.model)
         if classifier is None:
             names = self.layers.head()
-            return [p for name, p in self.model.named_parameters() if name in names]
+            return [p for name, p in self.model.named_parameters() if name in names], 1.0
         if dense is not None:
             pooling.straighten(dense)
-        return list(classifier.parameters())
+        return list(classifier.parameters()), 1.0 if dense is None else pooling.GAIN
 
     def fingerprint(self) -> str:
         """Return the hash of the weights that this model was loaded from (hex)."""

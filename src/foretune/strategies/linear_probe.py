@@ -19,6 +19,8 @@ class LinearProbe(Strategy):
     frozen_backbone = True
     about = "only a linear classifier trains; fastest, and a sound choice with few labels"
 
+    _gain = 1.0  # of the head's dense layer, see `Backbone.linear_head`
+
     def defaults(self, workload: Workload) -> Settings:
         """Return settings for a convex problem on features that are computed once: many cheap epochs."""
         return Settings(lr=1e-3, epochs=30, batch_tokens=1024)
@@ -26,17 +28,14 @@ class LinearProbe(Strategy):
     def prepare(self, backbone: Backbone) -> list[str]:
         """Freeze everything but the classifier, which reads the mean of all tokens where that is possible."""
         pooled = backbone.use_mean_pooling()
-        head = {id(parameter) for parameter in backbone.linear_head()}
+        parameters, self._gain = backbone.linear_head()
+        head = {id(parameter) for parameter in parameters}
         for parameter in backbone.model.parameters():
             parameter.requires_grad_(id(parameter) in head)
         note = f"{backbone.name} has no place for mean pooling; the probe reads what its own head reads."
         return [] if pooled else [note]
 
     def phases(self, backbone: Backbone, settings: Settings, recipe: Recipe) -> list[Phase]:
-        """Return one phase; the rate is in units of the features' size (see `pooling.GAIN`)."""
-        from foretune.backbones.pooling import GAIN, head_linears
-
-        dense, _ = head_linears(backbone.model)  # type: ignore[arg-type]
-        lr = settings.lr / (GAIN if dense is not None else 1.0)
+        """Return one phase; the rate is in units of the features' size."""
         names = tuple(n for n, p in backbone.model.named_parameters() if p.requires_grad)
-        return [Phase("probe", 1.0, (ParameterGroup(names, lr, recipe.weight_decay),))]
+        return [Phase("probe", 1.0, (ParameterGroup(names, settings.lr / self._gain, recipe.weight_decay),))]
