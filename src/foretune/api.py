@@ -7,35 +7,24 @@ import json
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from foretune import artifact
-from foretune.backbones.base import Backbone
+from foretune.assemble import assemble, load_backbone
 from foretune.errors import ConfigError
 from foretune.model import Model
-from foretune.prepare import Prepared, prepare
+from foretune.prepare import Prepared, prepare, source_name
 from foretune.recipe import Recipe
-from foretune.strategies.base import STRATEGIES, Settings, Strategy, Workload
+from foretune.strategies.base import STRATEGIES
 from foretune.training import machine
 from foretune.training.checkpoint import Checkpoints
-from foretune.training.events import Events, JsonLines, Listener, trackers
-from foretune.training.files import check_space
-from foretune.training.flops import fit_flops
+from foretune.training.events import Listener, check_trackers
 from foretune.training.inference import Runtime
 from foretune.training.job import Job
 from foretune.training.loop import Loop
 from foretune.training.signals import stop_on_signals
 from foretune.training.state import Progress
-
-if TYPE_CHECKING:
-    from foretune.data.store import CutReport
-
-EXTRA_SPACE = 200 << 20  # bytes for report, events and tokenizer files
-LONGEST_BY_DEFAULT = 512  # tokens
-UNKNOWN_SHARE = 0.05  # of the tokens; above it the vocabulary does not fit the language
-SHOWN_MISTAKES = 30
 
 
 def fit(
@@ -59,20 +48,24 @@ def fit(
     """
     started = time.perf_counter()
     plan = _recipe(recipe).with_changes(**options)
+    check_trackers(plan.trackers)
     folder = _folder(data, output, resume, plan)
-    if resume and (folder / artifact.RECORD).exists():
-        return artifact.load(folder, device=plan.device, precision=plan.precision)
     import_strategies()
     strategy = STRATEGIES[plan.strategy](plan.options)
     prepared = prepare(data, dev, test, plan)
     metric = _metric(plan, prepared)
-    runtime = _runtime(plan, _found(folder, resume))
-    backbone = _backbone(plan, prepared)
-    job = _job(plan, prepared, metric, runtime, backbone, strategy, folder, listeners, resume)
+    asked = _asked(plan, prepared)
+    if resume and (folder / artifact.RECORD).exists():
+        return _finished(folder, plan, asked)
+    found = _found(folder, resume)
+    runtime = _runtime(plan, found)
+    backbone = load_backbone(plan, prepared)
+    kept = found.get("events_bytes")
+    job = assemble(plan, prepared, metric, runtime, backbone, strategy, folder, listeners, kept)
     try:
         with stop_on_signals() as stop:
             progress = Loop(job, stop).run(resume)
-        return _finish(job, prepared, progress, started)
+        return _finish(job, prepared, progress, started, asked)
     finally:
         job.events.close()
 
@@ -100,9 +93,7 @@ def _folder(data: Any, output: str | Path | None, resume: bool, recipe: Recipe) 
     if output is None:
         if resume:
             raise ConfigError("--resume needs --output: the folder of the run that was stopped.")
-        named = isinstance(data, str | Path) and str(data) != "-"
-        stem = Path(data).name.split(".")[0] if named else "data"
-        names = (Path("runs") / f"{stem}-{recipe.strategy}{suffix}" for suffix in _suffixes())
+        names = (Path("runs") / f"{source_name(data)}-{recipe.strategy}{suffix}" for suffix in _suffixes())
         return next(name for name in names if not name.exists())
     folder = Path(output).expanduser()
     if folder.exists() and not folder.is_dir():
@@ -150,154 +141,32 @@ def _runtime(recipe: Recipe, found: dict[str, Any]) -> Runtime:
     return Runtime(device, machine.pick_precision(wanted, device))
 
 
-def _backbone(recipe: Recipe, prepared: Prepared) -> Backbone:
-    from foretune.backbones.text import load_text_backbone, set_dropout
-
-    task = prepared.task
-    backbone = load_text_backbone(
-        recipe.backbone,
-        auto_class=task.auto_class,
-        options=task.model_options(),
-        offline=recipe.offline,
-        seed=recipe.seed,
-    )
-    set_dropout(backbone.model, recipe.dropout)
-    return backbone
-
-
-def _job(
-    recipe: Recipe,
-    prepared: Prepared,
-    metric: str,
-    runtime: Runtime,
-    backbone: Backbone,
-    strategy: Strategy,
-    folder: Path,
-    listeners: Sequence[Listener],
-    resume: bool,
-) -> Job:
-    """Tokenise, settle every choice, check the disk, and put all of it together."""
-    from foretune.backbones.attention import use_best_attention
-
-    added = backbone.learn_vocabulary(prepared.train.inputs) if strategy.trains_embeddings else 0
-    if added:
-        text = f"{added:,} characters that {backbone.name} does not know were added to its vocabulary."
-        prepared.notes.append(f"{text} A backbone for this language may do better (`foretune models`).")
-    longest = recipe.max_tokens or min(backbone.max_length, LONGEST_BY_DEFAULT)
-    stores = {
-        name: None
-        if part is None
-        else backbone.preprocess(part.inputs, max_length=longest, truncation=recipe.truncation)
-        for name, part in (("train", prepared.train), ("dev", prepared.dev))
-    }
-    store = stores["train"]
-    assert store is not None
-    classes = int(prepared.task.model_options().get("num_labels", 1))
-    settings = settle(recipe, strategy.defaults(Workload(len(store), int(store.lengths.sum()), classes)))
-    recipe = replace(
-        recipe,
-        task=prepared.task.name,
-        text=prepared.columns.text,
-        target=prepared.columns.target,
-        max_tokens=longest,
-        metric=metric,
-        lr=settings.lr,
-        epochs=settings.epochs,
-        batch_tokens=settings.batch_tokens,
-        layer_decay=settings.layer_decay,
-    )
-    prepared.notes.extend(strategy.prepare(backbone))
-    prepared.warnings.extend(_cut_warnings(store.cuts, longest, backbone.name))
-    use_best_attention(backbone.model, runtime.device.type, runtime.precision)  # type: ignore[arg-type]
-    backbone.model.to(runtime.device)
-    backbone.train_seen_embeddings(store)
-    check_space(folder, space_needed(backbone))
-    file = folder / "events.jsonl"
-    kept = _found(folder, resume).get("events_bytes")
-    events = Events([JsonLines(file, kept), *trackers(recipe.trackers, folder), *listeners])
-    job = Job(
-        backbone=backbone, task=prepared.task, strategy=strategy, settings=settings, recipe=recipe,
-        train=prepared.train, train_store=store, dev=prepared.dev, dev_store=stores["dev"], metric=metric,
-        folder=folder, identity=_identity(prepared, backbone, recipe), events=events, runtime=runtime,
-        flops=fit_flops(backbone), events_file=file,
-    )  # fmt: skip
-    _announce(job, prepared)
-    return job
-
-
-def settle(recipe: Recipe, defaults: Settings) -> Settings:
-    """Return the recipe's numbers, and the strategy's where the recipe has none."""
-    return Settings(
-        lr=recipe.lr if recipe.lr is not None else defaults.lr,
-        epochs=recipe.epochs if recipe.epochs is not None else defaults.epochs,
-        batch_tokens=recipe.batch_tokens or defaults.batch_tokens,
-        layer_decay=recipe.layer_decay if recipe.layer_decay is not None else defaults.layer_decay,
-    )
-
-
-def _cut_warnings(cuts: CutReport, longest: int, name: str) -> list[str]:
-    warnings = []
-    sentence = cuts.sentence(longest)
-    if sentence:
-        warnings.append(
-            f"{sentence} Keep more with --max-tokens, or head and tail with --truncation head+tail."
-        )
-    if cuts.unknown_share > UNKNOWN_SHARE:
-        warnings.append(
-            f"{cuts.unknown_share:.0%} of the tokens are unknown to {name}. Choose a backbone for this language "
-            "(`foretune models`)."
-        )
-    return warnings
-
-
-def space_needed(backbone: Backbone) -> int:
-    """Return an upper bound of the bytes a run writes: checkpoints, best weights, the model.
-
-    A checkpoint holds weights, two moments and perhaps gradients of what trains; two are kept and a third
-    exists while it is written; best weights exist three times likewise.
-    """
-    parameters = list(backbone.model.parameters())
-    trained = sum(p.numel() * p.element_size() for p in parameters if p.requires_grad)
-    whole = sum(p.numel() * p.element_size() for p in parameters)
-    return 3 * 4 * trained + 3 * trained + 2 * whole + EXTRA_SPACE
-
-
-def _identity(prepared: Prepared, backbone: Backbone, recipe: Recipe) -> str:
-    """Return a hash of all that decides the result: data, weights, recipe."""
-    fixed = replace(recipe, checkpoint_seconds=60.0, trackers=(), offline=False, device="auto")
-    parts = [fixed.to_toml(), backbone.fingerprint(), json.dumps(prepared.fingerprints())]
+def _asked(recipe: Recipe, prepared: Prepared) -> str:
+    """Return a hash (hex) of what the user asked for: options and data."""
+    parts = [recipe.deciding().to_toml(), json.dumps(prepared.fingerprints())]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def _announce(job: Job, prepared: Prepared) -> None:
-    for text in prepared.notes:
-        job.events.emit("note", text=text)
-    for text in prepared.warnings:
-        job.events.emit("warning", text=text)
-    settings = job.settings
-    job.events.emit(
-        "setup",
-        backbone=job.backbone.name,
-        strategy=job.strategy.name,
-        device=job.runtime.device.type,
-        precision=job.runtime.precision,
-        peak_flops=machine.gemm_peak(job.runtime.device.type, job.runtime.precision),
-        metric=job.metric,
-        lr=settings.lr,
-        epochs=settings.epochs,
-        batch_tokens=settings.batch_tokens,
-        train=len(job.train),
-    )
+def _finished(folder: Path, recipe: Recipe, asked: str) -> Model:
+    """Return the model of a run that had ended. Raises ConfigError where it was another run."""
+    model = artifact.load(folder, device=recipe.device)
+    if model.record.get("asked") not in (None, asked):
+        raise ConfigError(
+            f"{folder} holds the finished model of a run with other data or options. Resume with the same command, "
+            "or give another --output."
+        )
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # a kill may have come just before their end
+    return model
 
 
-def _finish(job: Job, prepared: Prepared, progress: Progress, started: float) -> Model:
+def _finish(job: Job, prepared: Prepared, progress: Progress, started: float, asked: str) -> Model:
     """Evaluate, save, report; then delete the checkpoints."""
     from foretune.outcome import outcome
 
     job.strategy.finish(job.backbone)
     job.backbone.fold_embeddings()
     job.backbone.model.eval()
-    model = Model(job.backbone, job.task, job.recipe, job.runtime, {}, None)
+    model = Model(job.backbone, job.task, job.recipe, job.runtime, {"asked": asked}, None)
     outcome(model, job, prepared, progress, started)
     shutil.rmtree(job.checkpoints_folder, ignore_errors=True)
     job.events.emit("end", output=str(job.folder), result=result(model))

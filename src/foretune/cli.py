@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from foretune import cli_options as opt
-from foretune.cli_guard import guard, say, write_json
+from foretune.cli_guard import go_offline, guard, say, write_json
 
 app = typer.Typer(
     name="foretune",
@@ -104,14 +104,16 @@ def evaluate(
     data: opt.Data,
     text: opt.Text = None,
     target: opt.Target = None,
+    separator: opt.Separator = None,
     device: opt.Device = None,
+    offline: opt.Offline = False,
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:
     """Score a saved model on labelled data, each metric with its 95 % interval."""
     with guard(as_json) as out:
-        loaded = _load(model, device, quiet)
-        result = loaded.evaluate(data, text=text, target=target)
+        loaded = _load(model, device, quiet, offline)
+        result = loaded.evaluate(data, text=text, target=target, separator=separator, offline=offline)
         if as_json:
             write_json(evaluation_object(loaded, result), out)
         else:
@@ -139,6 +141,7 @@ def predict(
     text: opt.Text = None,
     separator: opt.Separator = None,
     device: opt.Device = None,
+    offline: opt.Offline = False,
     quiet: opt.Quiet = False,
 ) -> None:
     """Predict a label for every text of a file or of standard input (-)."""
@@ -146,7 +149,7 @@ def predict(
         from foretune import cli_predict
 
         cli_predict.check_output(output)
-        loaded = _load(model, device, quiet)
+        loaded = _load(model, device, quiet, offline)
         count = cli_predict.run(loaded, data, output, out, text=text, separator=separator, quiet=quiet)
         if output is not None and not quiet:
             say(f"{count:,} predictions written to {output}.")
@@ -170,18 +173,23 @@ def inspect(
     text: opt.Text = None,
     target: opt.Target = None,
     separator: opt.Separator = None,
+    offline: opt.Offline = False,
     as_json: opt.Json = False,
 ) -> None:
     """Look at data before training: columns, classes, lengths, and what to mend."""
     with guard(as_json) as out:
         from foretune.data.inspect import inspect_data
 
-        found = inspect_data(data, text=text, target=target, separator=separator)
+        if offline:
+            go_offline()
+        found = inspect_data(data, text=text, target=target, separator=separator, offline=offline)
         write_json(found, out) if as_json else _tables().show_inspection(found, out)
 
 
-def _load(folder: Path, device: str | None, quiet: bool) -> Any:
+def _load(folder: Path, device: str | None, quiet: bool, offline: bool = False) -> Any:
     """Load a model, with a spinner on a terminal."""
+    if offline:
+        go_offline()
     from foretune.display import waiting
     from foretune.recipe import Recipe
 

@@ -11,6 +11,7 @@ from typing import Any, NoReturn, TextIO
 
 import typer
 
+from foretune import let_threads_sleep
 from foretune.errors import ForetuneError, Interrupted, describe_error
 
 UNEXPECTED = 70  # EX_SOFTWARE of sysexits.h
@@ -30,6 +31,7 @@ def tidy_process() -> None:
     """Silence the libraries' warnings (not with FORETUNE_DEBUG) and never fail on a terminal's encoding."""
     import warnings
 
+    let_threads_sleep()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")

@@ -22,7 +22,14 @@ SHOWN_CONFUSIONS = 5
 def show_fit(model: Model, out: TextIO) -> None:
     """Print the outcome of a fit: scores beside baselines, speed, where everything is, what to do next."""
     screen, record = console(out), model.record
-    screen.print(_scores(model))
+    if record["metrics"]:
+        screen.print(_scores(model))
+    else:
+        put(
+            screen,
+            "Nothing was held out, so there is no score. Give --dev or --test to have one.",
+            style="yellow",
+        )
     doubt = _doubt(model)
     if doubt:
         put(screen, doubt, style="yellow")
@@ -77,7 +84,8 @@ def _doubt(model: Model) -> str:
             return (
                 ""
                 if beaten
-                else f"Not shown to be better than {name}: its {metric} lies within or above the interval."
+                else f"Not shown to be better than {name}, whose {metric} of {rivals[best]:.3f} lies within or above "
+                "this model's interval."
             )
     return ""
 

@@ -65,13 +65,27 @@ class Model:
         for chunk in _chunks(_as_texts(texts)):
             yield from self.task.decode(self._outputs(chunk))
 
-    def evaluate(self, data: Any, *, text: str | None = None, target: str | None = None) -> dict[str, Any]:
+    def evaluate(
+        self,
+        data: Any,
+        *,
+        text: str | None = None,
+        target: str | None = None,
+        separator: str | None = None,
+        offline: bool = False,
+    ) -> dict[str, Any]:
         """Return the metrics with 95 % intervals on a labelled table, file or hub id.
 
-        `text` and `target` name its columns where they differ from those of the training data. Raises
-        DataError.
+        `text` and `target` name its columns where they differ from those of the training data, `separator`
+        the mark between the columns of a csv file likewise. Raises DataError.
         """
-        examples = self.read(data, text=text, target=target)
+        table = read_table(
+            data,
+            separator=separator or self.recipe.separator,
+            offline=offline or self.recipe.offline,
+            split="test",
+        )
+        examples = self.read(table, text=text, target=target)
         return self.score(examples)[0]
 
     def score(

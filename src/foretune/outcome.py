@@ -28,8 +28,8 @@ def outcome(model: Model, job: Job, prepared: Prepared, progress: Progress, star
     split, held_out = prepared.held_out or (None, None)
     baselines = {} if held_out is None else model.task.baselines(prepared.train, held_out, job.recipe.seed)
     evaluated = time.perf_counter() - clock
-    model.record = {
-        "title": f"{job.backbone.name} on {job.recipe.target or 'labels'}",
+    model.record |= {
+        "title": f"{job.backbone.name} on {prepared.name}",
         "backbone": job.recipe.backbone,
         "strategy": job.strategy.name,
         "metrics": {name: _scalars(model, result) for name, result in results.items()},
@@ -49,9 +49,9 @@ def outcome(model: Model, job: Job, prepared: Prepared, progress: Progress, star
         "evaluation_seconds": evaluated,
         "total_seconds": time.perf_counter() - started,
     }
-    artifact.save(model, job.folder, probes)
-    if results:
+    if results:  # before the artefact, whose record marks the run as finished
         write_report(job.folder / "report.html", _report(model, job, prepared, progress, results, mistakes))
+    artifact.save(model, job.folder, probes)
 
 
 def _scores(model: Model, job: Job, prepared: Prepared) -> tuple[dict[str, Any], list[dict[str, Any]]]:

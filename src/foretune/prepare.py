@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +31,7 @@ class Prepared:
     train: Examples
     dev: Examples | None
     test: Examples | None
+    name: str = "data"  # of the training file, for titles and folders
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -70,7 +72,14 @@ def prepare(train: Any, dev: Any, test: Any, recipe: Recipe) -> Prepared:
             warnings += overlap(table, other, columns.text, name)
             parts[name] = task.examples(other, where=name)
     notes += _hold_out(parts, recipe)
-    return Prepared(task, columns, _present(parts["train"]), parts["dev"], parts["test"], warnings, notes)
+    whole = _present(parts["train"])
+    return Prepared(task, columns, whole, parts["dev"], parts["test"], source_name(train), warnings, notes)
+
+
+def source_name(source: Any) -> str:
+    """Return a short name of the data: the file's without its endings, the hub id's last part, or "data"."""
+    named = isinstance(source, str | Path) and str(source) != "-"
+    return Path(source).name.split(".")[0] or "data" if named else "data"
 
 
 def _read(source: Any, recipe: Recipe, split_name: str) -> pd.DataFrame:

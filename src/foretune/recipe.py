@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,17 @@ class Recipe:
         """Return a copy with `changes`. Raises ConfigError for an unknown or impossible one."""
         _known(changes)
         return Recipe(**(asdict(self) | changes))
+
+    def deciding(self) -> Recipe:
+        """Return the recipe without what may change between a run and its resumption."""
+        free = Recipe()
+        return replace(
+            self,
+            checkpoint_seconds=free.checkpoint_seconds,
+            trackers=free.trackers,
+            offline=free.offline,
+            device=free.device,
+        )
 
     def to_toml(self) -> str:
         """Return the recipe as TOML; entries that are None are left out."""

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-WORDS = (
+_TEXT = (
     "good bad great awful film plot room staff food clean dirty slow fast kind rude love hate warm cold "
-    "fresh old new long short very not the a is was and but it we they here there again never always 好 坏 房 间 大"
-).split()
+    "fresh old new long short very not the a is was and but it we they here there again never always "
+    "好 坏 房 间 大"
+)
+WORDS = _TEXT.split()
 LETTERS = [mark + letter for letter in "abcdefghijklmnopqrstuvwxyz.," for mark in ("", "##")]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 VOCABULARY = list(dict.fromkeys(SPECIAL + WORDS + LETTERS))
@@ -124,13 +126,13 @@ def rows():
 @pytest.fixture
 def fast(monkeypatch):
     """Leave out what is slow and not under test: the peak's measurement, baselines, the report."""
-    from foretune import api, outcome
+    from foretune import assemble, outcome
     from foretune.tasks.text_classification import TextClassification
     from foretune.training import machine
     from foretune.training.flops import FlopModel
 
     monkeypatch.setattr(machine, "gemm_peak", lambda *args, **options: 1e9)
-    monkeypatch.setattr(api, "fit_flops", lambda backbone: FlopModel(1.0, 0.0, 0.0))
+    monkeypatch.setattr(assemble, "fit_flops", lambda backbone: FlopModel(1.0, 0.0, 0.0))
     monkeypatch.setattr(TextClassification, "baselines", lambda *args, **options: {})
     monkeypatch.setattr(outcome, "write_report", lambda path, data: path.write_text("report"))
 

@@ -10,9 +10,10 @@ import os
 import signal
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
-from foretune import api, outcome
+from foretune import api, assemble, outcome
 from foretune.strategies.base import STRATEGIES, Phase, Settings, Strategy, layerwise_groups
 from foretune.tasks.text_classification import TextClassification
 from foretune.training import checkpoint, files, machine, step
@@ -71,7 +72,7 @@ PLACES = {
     "rename": (Path, "rename"),
     "replace": (os, "replace"),
     "outcome": (outcome, "outcome"),
-    "delete": (api.shutil, "rmtree"),
+    "report": (outcome, "write_report"),
 }
 
 
@@ -90,7 +91,7 @@ def after_pause(place, countdown):
 def run(job):
     """Run one job in this process."""
     machine.gemm_peak = lambda *args, **options: 1e9
-    api.fit_flops = lambda backbone: FlopModel(1.0, 0.0, 0.0)
+    assemble.fit_flops = lambda backbone: FlopModel(1.0, 0.0, 0.0)
     TextClassification.baselines = lambda *args, **options: {}
     outcome.write_report = lambda path, data: path.write_text("report")
     for where, number, kind in job.get("hooks", []):
@@ -114,14 +115,19 @@ def child(job):
     os._exit(1 if error else 0)
 
 
+# Imported once here instead of in every fork.
+WARM = (
+    "pandas",
+    "foretune.backbones.text",
+    "foretune.strategies.full",
+    "transformers.models.bert.modeling_bert",
+)
+
+
 def main():
     """Serve until the input ends."""
-    import foretune.artifact
-    import foretune.backbones.text
-    import foretune.strategies.full
-    import pandas
-    import transformers.models.bert.modeling_bert  # noqa: F401
-
+    for name in WARM:
+        import_module(name)
     with contextlib.suppress(ImportError, AttributeError):  # filled once, a second each
         from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 

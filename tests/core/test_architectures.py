@@ -136,6 +136,14 @@ def test_dropout_is_set_everywhere(backbone_folder, kind):
         assert not torch.equal(backbone.forward(batch), backbone.forward(batch))
 
 
+def test_dropout_given_as_a_number_is_set_too():
+    """As BART's layers and those like it have it."""
+    module = torch.nn.Module()
+    module.dropout, module.activation_dropout, module.layerdrop = 0.1, 0.2, 0.3
+    set_dropout(module, 0.0)
+    assert (module.dropout, module.activation_dropout, module.layerdrop) == (0.0, 0.0, 0.3)
+
+
 @pytest.mark.parametrize("kind", ["bert", "llama"])
 def test_bf16_leaves_no_trace_in_the_artefact(fit, backbone_folder, rows, plain, tmp_path, kind):
     texts = [row["text"] for row in rows(3, seed=9)]

@@ -1,6 +1,7 @@
 """What a run leaves behind: checked on writing and on reading."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -96,7 +97,7 @@ def test_a_crash_while_an_older_model_is_replaced_is_noticed(saved, tmp_path, mo
     try:
         saved.save(tmp_path / "a")
         calls = []
-        real = artifact.os.replace
+        real = os.replace
 
         def replace(source, target):
             calls.append(target)
@@ -104,7 +105,7 @@ def test_a_crash_while_an_older_model_is_replaced_is_noticed(saved, tmp_path, mo
                 raise KeyboardInterrupt
             real(source, target)
 
-        monkeypatch.setattr(artifact.os, "replace", replace)
+        monkeypatch.setattr("os.replace", replace)
         with pytest.raises(KeyboardInterrupt):
             saved.save(tmp_path / "a")
     finally:

@@ -72,11 +72,11 @@ def test_wrong_types_are_named(name, value):
         Recipe(**{name: value})
 
 
-ABOVE = {name: (1, 1e-12, 0, -1) for name in ("epochs", "lr", "clip_norm")}
-ABOVE |= {name: (1, 4096, 0, -1) for name in ("batch_tokens", "micro_tokens", "max_tokens")}
-ABOVE |= {name: (0, 3, -1, -1) for name in ("seed", "patience")}
+ABOVE = dict.fromkeys(("epochs", "lr", "clip_norm"), (1, 1e-12, 0, -1))
+ABOVE |= dict.fromkeys(("batch_tokens", "micro_tokens", "max_tokens"), (1, 4096, 0, -1))
+ABOVE |= dict.fromkeys(("seed", "patience"), (0, 3, -1, -1))
 ABOVE |= {name: (0.0, 1e3, -1e-9, float("inf")) for name in ("weight_decay", "checkpoint_seconds")}
-ABOVE |= {name: (0.0, 0.95, 0.951, -0.001) for name in ("warmup", "dropout", "dev_fraction", "test_fraction")}
+ABOVE |= dict.fromkeys(("warmup", "dropout", "dev_fraction", "test_fraction"), (0.0, 0.95, 0.951, -0.001))
 ABOVE |= {"layer_decay": (0.0, 1.0, 1.001, -0.001)}
 
 

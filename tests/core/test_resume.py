@@ -65,6 +65,7 @@ def test_killed_between_and_within_steps(forked, settings, undisturbed, events, 
     killed_again_and_again(tmp_path / "run", reference, settings, forked, events, hooks)
 
 
+@pytest.mark.parametrize("settings", ["full", "head-then-all"], indirect=True)
 def test_killed_while_a_checkpoint_is_written(forked, settings, undisturbed, events, tmp_path):
     hooks = [
         ["sync", 1, "SIGKILL"],
@@ -87,6 +88,7 @@ def test_dropout_and_partial_steps_are_really_in_play(forked, options, undisturb
     assert events(tmp_path / "dry", "step")[0]["loss"] != events(reference, "step")[0]["loss"]
 
 
+@pytest.mark.parametrize("settings", ["full", "head-then-all"], indirect=True)
 def test_asked_to_stop(forked, settings, undisturbed, events, tmp_path):
     folder, kind = tmp_path / "run", "SIGINT" if settings["strategy"] == "full" else "SIGTERM"
     slow = settings | {
@@ -118,6 +120,13 @@ def test_resuming_a_finished_run_trains_no_more(forked, options, undisturbed, tm
     before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert forked(folder, settings, resume=True, hooks=[["micro", 1, "SIGKILL"]]) == (0, None)
     assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+
+def test_killed_between_model_and_report(forked, options, tmp_path):
+    settings, folder = options | {"strategy": "linear-probe"}, tmp_path / "run"
+    assert forked(folder, settings, hooks=[["report", 1, "SIGKILL"]]) == (KILL, None)
+    assert forked(folder, settings, resume=True) == (0, None)
+    assert (folder / "report.html").exists() and not (folder / "checkpoints").exists()
 
 
 def test_the_time_spent_adds_up_over_resumed_parts(forked, options, events, tmp_path):

@@ -129,7 +129,7 @@ def test_the_hub_is_open_again_afterwards(tiny):
     with pytest.raises(ZeroDivisionError), source.hub_closed(True):
         assert constants.HF_HUB_OFFLINE
         1 / 0  # noqa: B018
-    assert constants.HF_HUB_OFFLINE == before
+    assert before == constants.HF_HUB_OFFLINE
 
 
 def test_a_hub_id_without_a_connection_says_what_to_do(fit, no_network, tmp_path, monkeypatch):

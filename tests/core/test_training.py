@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from foretune import api, artifact
+from foretune import artifact, assemble
 from foretune.data.columns import Columns
 from foretune.errors import ConfigError
 from foretune.evaluation.metrics import ClassificationScores
@@ -170,7 +170,7 @@ def test_class_weights_of_a_table():
     counts = np.array([1, 1])
     assert class_weights({"b": 2.0, "a": 0.5}, ("a", "b"), counts) == (0.5, 2.0)
     assert class_weights({1: 2.0, 0: 0.5}, ("0", "1"), counts) == (0.5, 2.0)
-    with pytest.raises(ConfigError, match="name 'B', which is no label here. Did you mean 'b'"):
+    with pytest.raises(ConfigError, match=r"name 'B', which is no label here\. Did you mean 'b'"):
         class_weights({"a": 1.0, "B": 1.0}, ("a", "b"), counts)
     with pytest.raises(ConfigError, match="missing for: b"):
         class_weights({"a": 1.0}, ("a", "b"), counts)
@@ -217,9 +217,9 @@ def test_settings_of_the_recipe_win_over_the_strategys():
     from foretune.strategies.base import Settings
 
     defaults = Settings(lr=1.0, epochs=2.0, batch_tokens=3, layer_decay=0.4)
-    assert api.settle(Recipe(), defaults) == defaults
+    assert assemble.settle(Recipe(), defaults) == defaults
     given = Recipe(lr=0.1, epochs=0.2, batch_tokens=30, layer_decay=0.0)
-    assert api.settle(given, defaults) == Settings(0.1, 0.2, 30, 0.0)
+    assert assemble.settle(given, defaults) == Settings(0.1, 0.2, 30, 0.0)
 
 
 @pytest.mark.gpu

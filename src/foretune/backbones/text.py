@@ -35,6 +35,7 @@ class TextBackbone(Backbone):
         self._layers: LayerMap | None = None
         self._first_new: int | None = None
         self._pooling: pooling.MeanPooling | None = None
+        self._linear = False  # whether `linear_head` left a linear map on fixed features
 
     @property
     def layers(self) -> LayerMap:
@@ -76,7 +77,7 @@ class TextBackbone(Backbone):
     def features(self, batch: dict[str, Tensor]) -> Tensor | None:
         """Return the classifier's input (batch, hidden), or None where it reads every token (decoders)."""
         _, classifier = pooling.head_linears(self.model)
-        if classifier is None:
+        if classifier is None or not self._linear:
             return None
         seen: list[Tensor] = []
         hook = classifier.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
@@ -145,9 +146,13 @@ class TextBackbone(Backbone):
         return torch.allclose(top[:, 0], expected, atol=2e-2)
 
     def linear_head(self) -> tuple[list[nn.Parameter], float]:
-        """Return the classifier's parameters; a dense layer before it is made nearly the identity times a gain."""
+        """Return the classifier's parameters; above mean pooling, a dense layer before it becomes a gain.
+
+        Where neither holds (a dense layer of unknown activation), the whole head trains.
+        """
         dense, classifier = pooling.head_linears(self.model)
-        if classifier is None:
+        self._linear = classifier is not None and (dense is None or self._pooling is not None)
+        if classifier is None or not self._linear:
             names = self.layers.head()
             return [p for name, p in self.model.named_parameters() if name in names], 1.0
         if dense is not None:
@@ -255,6 +260,6 @@ def set_dropout(model: nn.Module, share: float) -> None:
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = share
-        for name in ("attention_dropout", "dropout_prob", "hidden_dropout"):
+        for name in ("dropout", "attention_dropout", "activation_dropout", "dropout_prob", "hidden_dropout"):
             if isinstance(getattr(module, name, None), float):
                 setattr(module, name, share)

@@ -108,9 +108,17 @@ def _options(strategy: type[Strategy], given: dict[str, Any]) -> Any:
     return strategy.Options(**given)
 
 
-def decays(name: str, parameter: nn.Parameter) -> bool:
-    """Return whether weight decay applies: to matrices, but not to biases, norms and embeddings."""
-    return parameter.ndim > 1 and "embed" not in name.lower()
+def undecayed(model: nn.Module) -> set[str]:
+    """Return the parameters without weight decay: biases, norms and embedding tables."""
+    from torch import nn
+
+    tables = {
+        f"{name}.{own}"
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Embedding)
+        for own, _ in module.named_parameters(recurse=False)
+    }
+    return tables | {name for name, parameter in model.named_parameters() if parameter.ndim < 2}
 
 
 NEW_TOKENS = ".new"  # ends the name of the embedding rows of new tokens
@@ -128,11 +136,12 @@ def layerwise_groups(
     top = backbone.layers.count + 1
     buckets: dict[tuple[int, bool], list[str]] = {}
     new: list[str] = []
+    plain = undecayed(backbone.model)
     for name, parameter in backbone.model.named_parameters():
         if parameter.requires_grad and name.endswith(NEW_TOKENS):
             new.append(name)
         elif parameter.requires_grad:
-            buckets.setdefault((depth[name], decays(name, parameter)), []).append(name)
+            buckets.setdefault((depth[name], name not in plain), []).append(name)
     fresh = (ParameterGroup(tuple(new), settings.lr * NEW_TOKENS_RATE, 0.0),) if new else ()
     return fresh + tuple(
         ParameterGroup(

@@ -16,7 +16,7 @@ class Listener(Protocol):
     """Something that is told of events; it must not change the run."""
 
     def on(self, kind: str, values: dict[str, Any]) -> None:
-        """Take one event: start, step, evaluation, checkpoint, warning, note, end."""
+        """Take one event: note, warning, setup, start, step, evaluation, checkpoint, trained, end."""
 
     def close(self) -> None:
         """Finish."""
@@ -68,10 +68,8 @@ class TensorBoard:
     """Write scalars for TensorBoard (extra `tensorboard`)."""
 
     def __init__(self, folder: Path) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise ConfigError("--track tensorboard needs: pip install 'foretune[tensorboard]'") from error
+        from torch.utils.tensorboard import SummaryWriter
+
         self._writer = SummaryWriter(str(folder))
 
     def on(self, kind: str, values: dict[str, Any]) -> None:
@@ -89,10 +87,8 @@ class MLflow:
     """Log metrics to MLflow (extra `mlflow`), to a local folder unless MLFLOW_TRACKING_URI says otherwise."""
 
     def __init__(self, folder: Path) -> None:
-        try:
-            import mlflow
-        except ImportError as error:
-            raise ConfigError("--track mlflow needs: pip install 'foretune[mlflow]'") from error
+        import mlflow
+
         if "MLFLOW_TRACKING_URI" not in os.environ:
             mlflow.set_tracking_uri(f"sqlite:///{folder.resolve()}/mlflow.db")
         mlflow.set_experiment("foretune")
@@ -109,8 +105,17 @@ class MLflow:
         self._mlflow.end_run()
 
 
+def check_trackers(names: tuple[str, ...]) -> None:
+    """Raise ConfigError where a tracker's package is missing."""
+    from importlib.util import find_spec
+
+    for name in names:
+        if find_spec(name) is None:
+            raise ConfigError(f"--track {name} needs: pip install 'foretune[{name}]'")
+
+
 def trackers(names: tuple[str, ...], folder: Path) -> list[Listener]:
-    """Return the listeners that the recipe asks for. Raises ConfigError where a package is missing."""
+    """Return the listeners that the recipe asks for, after `check_trackers`."""
     made: list[Listener] = []
     for name in names:
         made.append(TensorBoard(folder / "tensorboard") if name == "tensorboard" else MLflow(folder))

@@ -131,5 +131,5 @@ def _not_finite(what: str, step: int, rows: np.ndarray) -> str:
     more = f" and {len(rows) - 20} more" if len(rows) > 20 else ""
     return (
         f"The {what} is not finite at step {step + 1}. The batch holds the training rows {shown}{more}. "
-        "Look at these rows, lower --lr, or try --precision fp32. The last checkpoint is kept."
+        "Look at these rows, lower --lr, or try --precision fp32. Checkpoints written before are kept."
     )
