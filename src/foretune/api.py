@@ -136,6 +136,7 @@ def _found(folder: Path, resume: bool) -> dict[str, Any]:
 def _runtime(recipe: Recipe, found: dict[str, Any]) -> Runtime:
     """Return device and precision; a resumed run keeps the precision that was measured to be best before."""
     machine.set_threads()
+    machine.keep_freed_memory()
     device = machine.pick_device(recipe.device)
     wanted = found.get("precision", recipe.precision) if recipe.precision == "auto" else recipe.precision
     return Runtime(device, machine.pick_precision(wanted, device))

@@ -34,17 +34,17 @@ def test_artefact_and_report_are_there(fitted) -> None:
     assert "checkpoints" not in names
 
 
-def test_resume_of_a_finished_run(invoke, fitted, table: Path) -> None:
+def test_resume_of_a_finished_run(invoke, fitted, fit_options: list[str], table: Path) -> None:
     before = (fitted.folder / "foretune.json").read_bytes()
-    result = invoke("fit", table, "--output", fitted.folder, "--resume", "--json")
+    result = invoke("fit", table, "--output", fitted.folder, *fit_options, "--resume", "--json")
     assert result.exit_code == 0
     assert result.last == fitted.result.last
     assert "finished already" in result.stderr
     assert (fitted.folder / "foretune.json").read_bytes() == before
 
 
-def test_table_for_people(invoke, fitted, table: Path) -> None:
-    result = invoke("fit", table, "--output", fitted.folder, "--resume", "--quiet")
+def test_table_for_people(invoke, fitted, fit_options: list[str], table: Path) -> None:
+    result = invoke("fit", table, "--output", fitted.folder, *fit_options, "--resume", "--quiet")
     assert result.stderr == ""
     for part in ("this model", "most frequent", "TF-IDF", "examples/s", "report.html", "foretune predict"):
         assert part in result.stdout

@@ -237,3 +237,37 @@ def test_errors_are_raised_as_documented_in_the_api(fit, tmp_path):
     with pytest.raises(ConfigError, match="needs --output"):
         fit(None, resume=True)
     assert not Path(tmp_path / "run").exists()
+
+
+def test_freed_memory_is_kept_where_the_c_library_can(monkeypatch):
+    import ctypes
+
+    asked = []
+    library = type("Library", (), {"mallopt": staticmethod(lambda *given: asked.append(given) or 1)})
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: library)
+    assert machine.keep_freed_memory() and [name for name, _ in asked] == [-3, -1]
+
+    def missing(name):
+        raise OSError(name)
+
+    monkeypatch.setattr(ctypes, "CDLL", missing)
+    assert not machine.keep_freed_memory()
+
+
+def test_waiting_threads_sleep_unless_the_user_says_otherwise(monkeypatch):
+    import os
+
+    import foretune
+
+    for given, expected in (
+        ({}, "1000"),
+        ({"GOMP_SPINCOUNT": "7"}, "7"),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, None),
+    ):
+        for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in given.items():
+            monkeypatch.setenv(name, value)
+        foretune.let_threads_sleep()
+        assert os.environ.get("GOMP_SPINCOUNT") == expected
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
