@@ -37,7 +37,7 @@ class Full(Strategy):
         """Return settings by size: small data get smaller batches and more epochs."""
         tokens = workload.tokens
         batch = int(min(max(tokens / 60, 512), 4096))
-        epochs = 6 if workload.examples < 1500 else 5 if workload.examples < 20_000 else 3
+        epochs = 5 if workload.examples < 20_000 else 3
         lr = 2e-4 * min(max((batch / 1024) ** 0.5, 0.7), 1.5)
         return Settings(lr=lr, epochs=epochs, batch_tokens=batch, layer_decay=0.9)
 
