@@ -12,7 +12,7 @@ from typing import Any
 
 from foretune import artifact
 from foretune.assemble import assemble, load_backbone
-from foretune.errors import ConfigError
+from foretune.errors import ConfigError, did_you_mean
 from foretune.model import Model
 from foretune.prepare import Prepared, prepare, source_name
 from foretune.recipe import Recipe
@@ -119,8 +119,6 @@ def _metric(recipe: Recipe, prepared: Prepared) -> str:
     if recipe.metric is None:
         return task.default_metric
     if recipe.metric not in task.metrics:
-        from foretune.errors import did_you_mean
-
         known = ", ".join(task.metrics)
         hint = did_you_mean(recipe.metric, task.metrics)
         raise ConfigError(f"Unknown metric {recipe.metric!r} for {task.name}.{hint} Known: {known}.")
@@ -144,7 +142,7 @@ def _runtime(recipe: Recipe, found: dict[str, Any]) -> Runtime:
 
 def _asked(recipe: Recipe, prepared: Prepared) -> str:
     """Return a hash (hex) of what the user asked for: options and data."""
-    parts = [recipe.deciding().to_toml(), json.dumps(prepared.fingerprints())]
+    parts = [recipe.deciding().to_toml(), json.dumps(prepared.fingerprints)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

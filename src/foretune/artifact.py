@@ -44,7 +44,7 @@ def save(model: Model, folder: Path, probes: list[str] | None = None) -> Path:
     try:
         with disk_errors(folder):
             _write(model, draft)
-        _compare(model, draft, probes or model.record.get("probes") or ["a short text", "一段短文本"])
+        _compare(model, draft, probes or ["a short text", "一段短文本"])
         with disk_errors(folder):
             _move(draft, folder)
     finally:

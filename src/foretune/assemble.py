@@ -146,7 +146,7 @@ def space_needed(backbone: Backbone) -> int:
 
 def _identity(prepared: Prepared, backbone: Backbone, recipe: Recipe) -> str:
     """Return a hash of all that decides the result: data, weights, recipe."""
-    parts = [recipe.deciding().to_toml(), backbone.fingerprint(), json.dumps(prepared.fingerprints())]
+    parts = [recipe.deciding().to_toml(), backbone.fingerprint(), json.dumps(prepared.fingerprints)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

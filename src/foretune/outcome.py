@@ -42,9 +42,8 @@ def outcome(model: Model, job: Job, prepared: Prepared, progress: Progress, star
         "data": _data(prepared),
         "environment": {**machine.environment(), "device": job.runtime.device.type},
         "warnings": list(prepared.warnings),
-        "probes": [str(text)[:500] for text in (held_out or prepared.train).inputs[: artifact.PROBES]],
     }
-    probes = model.record.pop("probes")
+    probes = [str(text)[:500] for text in (held_out or prepared.train).inputs[: artifact.PROBES]]
     model.record["timings"] = {
         "evaluation_seconds": evaluated,
         "total_seconds": time.perf_counter() - started,
@@ -92,7 +91,7 @@ def _data(prepared: Prepared) -> dict[str, Any]:
     sizes = prepared.sizes()
     return {
         "sizes": sizes,
-        "fingerprints": prepared.fingerprints(),
+        "fingerprints": prepared.fingerprints,
         "columns": {"text": prepared.columns.text, "target": prepared.columns.target},
         "sentences": [
             *prepared.notes,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,15 +43,20 @@ class Prepared:
             return "test", self.test
         return None if self.dev is None else ("dev", self.dev)
 
-    def fingerprints(self) -> dict[str, str]:
-        """Return a sha256 of every part's texts and targets."""
+    @property
+    def parts(self) -> dict[str, Examples]:
+        """Return the parts that there are, by name."""
         parts = {"train": self.train, "dev": self.dev, "test": self.test}
-        return {name: _fingerprint(part) for name, part in parts.items() if part is not None}
+        return {name: part for name, part in parts.items() if part is not None}
+
+    @cached_property
+    def fingerprints(self) -> dict[str, str]:
+        """Return a sha256 of every part's texts and targets; hashed once, asked for several times."""
+        return {name: _fingerprint(part) for name, part in self.parts.items()}
 
     def sizes(self) -> dict[str, int]:
         """Return the rows of every part."""
-        parts = {"train": self.train, "dev": self.dev, "test": self.test}
-        return {name: len(part) for name, part in parts.items() if part is not None}
+        return {name: len(part) for name, part in self.parts.items()}
 
 
 def prepare(train: Any, dev: Any, test: Any, recipe: Recipe) -> Prepared:

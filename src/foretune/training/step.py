@@ -83,14 +83,15 @@ class Stepper:
         loss.backward()
         return float(loss.detach())
 
-    def _count(self, rows: np.ndarray, state: Progress) -> None:
+    def _count(self, rows: np.ndarray, state: Progress, sign: int = 1) -> None:
+        """Add a micro-batch to the counters, or take it back with `sign` -1."""
         lengths = self.job.train_store.lengths[rows]
-        state.examples += len(rows)
+        state.examples += sign * len(rows)
         if self.features is not None:
             return  # the backbone's work was counted when it was done, once
-        state.tokens += int(lengths.sum())
-        state.padded_tokens += int(lengths.max()) * len(rows)
-        state.flops += self.job.flops.total(lengths)
+        state.tokens += sign * int(lengths.sum())
+        state.padded_tokens += sign * int(lengths.max()) * len(rows)
+        state.flops += sign * self.job.flops.total(lengths)
 
     def _update(self, rows: np.ndarray, state: Progress) -> None:
         trained = [p for group in self.optimizer.param_groups for p in group["params"]]
@@ -107,23 +108,14 @@ class Stepper:
         micro = split_rows(rows, self.job.train_store.lengths, state.micro_tokens)
         if max(len(m) for m in micro) == 1:
             raise ResourceError(too_long(int(lengths.max()))) from error
-        self._uncount(micro[: state.micro], state)
+        for done in micro[: state.micro]:
+            self._count(done, state, sign=-1)
         state.micro_tokens = max(min(state.micro_tokens, int(lengths.max()) * len(rows)) // 2, 1)
         state.micro, state.partial_loss = 0, 0.0
         self.optimizer.zero_grad(set_to_none=True)
         free_memory(self.job.runtime)
         text = f"Out of memory: the micro-batch is now {state.micro_tokens} tokens; the effective batch is unchanged."
         self.job.events.emit("warning", text=text, step=state.step)
-
-    def _uncount(self, done: list[np.ndarray], state: Progress) -> None:
-        for rows in done:
-            lengths = self.job.train_store.lengths[rows]
-            state.examples -= len(rows)
-            if self.features is not None:
-                continue
-            state.tokens -= int(lengths.sum())
-            state.padded_tokens -= int(lengths.max()) * len(rows)
-            state.flops -= self.job.flops.total(lengths)
 
 
 def _not_finite(what: str, step: int, rows: np.ndarray) -> str:
