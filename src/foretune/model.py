@@ -106,9 +106,8 @@ class Model:
         ]  # fmt: skip
         return scores.result(seed=self.recipe.seed), top
 
-    def read(self, data: Any, *, text: str | None = None, target: str | None = None) -> Examples:
-        """Return the labelled examples of a table, file or hub id. Raises DataError."""
-        table = read_table(data, separator=self.recipe.separator, offline=self.recipe.offline, split="test")
+    def read(self, table: pd.DataFrame, *, text: str | None = None, target: str | None = None) -> Examples:
+        """Return the labelled examples of a table. Raises DataError."""
         columns = self.task.state()["columns"]
         wanted = {columns["text"]: text, columns["target"]: target}
         renamed = {given: own for own, given in wanted.items() if given is not None and given != own}
