@@ -12,10 +12,12 @@ ROOT = Path(os.environ.get("FORETUNE_DATA", Path(__file__).resolve().parents[2] 
 
 
 def table(name: str) -> pd.DataFrame:
-    """Return a csv below the data folder, with strings as they are; end the program where it is missing."""
+    """Return a csv or jsonl below the data folder, strings as they are; end the program where it is missing."""
     path = ROOT / name
     if not path.exists():
         sys.exit(f"{path} is missing. Set FORETUNE_DATA to a folder that holds {name}.")
+    if ".jsonl" in path.suffixes:
+        return pd.read_json(path, lines=True)
     return pd.read_csv(path, keep_default_na=False)
 
 

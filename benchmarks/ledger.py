@@ -1,0 +1,167 @@
+"""Measure what fine-tuning reaches: real sets x backbones x strategies x sizes, one JSON line an outcome.
+
+    python benchmarks/ledger.py OUT.jsonl --weights FOLDER [--only KEY=VALUE …] [--part 0/2]
+
+Outcomes that stand in OUT.jsonl already are not measured again, so that the program can be stopped at any
+time. `--weights` holds one folder per backbone (all but the bundled MiniLM). Every set is cut to texts of
+at most 64 tokens, a seeded sample of `n` training rows, 150 dev and at most 800 test rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from data import table
+
+MAX_TOKENS, DEV_ROWS, TEST_ROWS = 64, 150, 800
+ENGLISH = ("minilm-l6", "minilm-l3", "bge-small-en", "granite-30m-en")
+CHINESE = ("roformer-zh-small", "minilm-l6", "minilm-l3", "bge-small-en")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A set: its training file, its held-out file (None: both are drawn from the first), target column."""
+
+    train: str
+    test: str | None
+    target: str = "label"
+    backbones: tuple[str, ...] = ENGLISH
+
+
+SETS = {
+    "sst2": Source("text/sst2/train.csv", "text/sst2/test.csv"),
+    "trec6": Source("text/trec6/train.csv", "text/trec6/test.csv"),
+    "snips": Source("text/snips/train.jsonl", "text/snips/test.jsonl", "intent"),
+    "ag_news": Source("text/ag_news/train.csv", "text/ag_news/test.csv"),
+    "imdb": Source("text/imdb/train.csv.gz", "text/imdb/test.csv.gz"),
+    "amazon_books": Source("text/amazon/books.csv", None),
+    "amazon_kitchen": Source("text/amazon/kitchen.csv", None),
+    "chnsenticorp": Source("text/chnsenticorp/train.csv", "text/chnsenticorp/test.csv", backbones=CHINESE),
+    "tickets": Source("examples", None, "intent"),
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One outcome to measure."""
+
+    data: str
+    backbone: str
+    strategy: str
+    n: int
+    seed: int = 0
+
+    @property
+    def key(self) -> str:
+        """Return the outcome's name."""
+        return "/".join(map(str, asdict(self).values()))
+
+
+def jobs(strategies: tuple[str, ...], sizes: tuple[int, ...]) -> Iterator[Job]:
+    """Yield every job, cheap ones first within a set."""
+    for size in sizes:
+        for data, source in SETS.items():
+            for backbone in source.backbones:
+                for strategy in strategies:
+                    yield Job(data, backbone, strategy, size)
+
+
+def parts(name: str, n: int, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Return train (n rows), dev and test of a set with the columns text and label, none in two parts."""
+    source = SETS[name]
+    pool = _frame(source.train, source.target).drop_duplicates("text").sample(frac=1, random_state=seed)
+    if source.test is None:
+        held = min(TEST_ROWS, len(pool) // 3)
+        test, pool = pool.iloc[:held], pool.iloc[held:]
+    else:
+        test = _frame(source.test, source.target).drop_duplicates("text")
+        test = test.sample(min(TEST_ROWS, len(test)), random_state=seed)
+        pool = pool[~pool["text"].isin(test["text"])]
+    dev, pool = pool.iloc[:DEV_ROWS], pool.iloc[DEV_ROWS:]
+    train = pool.iloc[:n]
+    known = set(train["label"])  # a class that the sample lacks cannot be learnt or scored
+    return train, dev[dev["label"].isin(known)], test[test["label"].isin(known)]
+
+
+def _frame(name: str, target: str) -> pd.DataFrame:
+    if name == "examples":
+        path = Path(__file__).resolve().parents[1] / "examples" / "support_tickets.csv"
+        frame = pd.read_csv(path, keep_default_na=False)
+        target = next(column for column in frame.columns if column != "text")
+    else:
+        frame = table(name)
+    if "tokens" in frame:
+        frame["text"] = frame["tokens"].map(" ".join)
+    return pd.DataFrame({"text": frame["text"].astype(str), "label": frame[target].astype(str)})
+
+
+def backbone_path(name: str, weights: Path) -> str:
+    """Return what --backbone is given: the bundled model's name, or a folder."""
+    return name if name == "minilm-l6" else str(weights / name)
+
+
+def measure(job: Job, weights: Path) -> dict[str, Any]:
+    """Fine-tune and return the outcome."""
+    import foretune
+
+    train, dev, test = parts(job.data, job.n, job.seed)
+    started, cpu = time.perf_counter(), time.process_time()
+    with tempfile.TemporaryDirectory() as folder:
+        model = foretune.fit(
+            train, dev=dev, test=test, text="text", target="label", backbone=backbone_path(job.backbone, weights),
+            strategy=job.strategy, seed=job.seed, max_tokens=MAX_TOKENS, output=Path(folder) / "run", offline=True,
+        )  # fmt: skip
+        record = model.record
+    return {
+        "key": job.key, **asdict(job), "classes": int(train["label"].nunique()),
+        "train_rows": len(train), "test_rows": len(test), "metrics": record["metrics"],
+        "baselines": {name: scores.get("accuracy") for name, scores in record["baselines"].items()},
+        "train": record["train"], "seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - cpu,
+    }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--strategies", default="linear-probe,full")
+    parser.add_argument("--sizes", default="400")
+    parser.add_argument("--only", action="append", default=[], help="such as data=sst2 or backbone=minilm-l6")
+    parser.add_argument("--part", default="0/1", help="k/n: every n-th job from the k-th on")
+    given = parser.parse_args()
+    part, count = map(int, given.part.split("/"))
+    wanted = dict(item.split("=", 1) for item in given.only)
+    todo = [
+        job for job in jobs(tuple(given.strategies.split(",")), tuple(map(int, given.sizes.split(","))))
+        if all(str(asdict(job)[name]) in value.split(",") for name, value in wanted.items())
+    ][part::count]  # fmt: skip
+    for job in todo:
+        if job.key in _done(given.output):
+            continue
+        outcome = measure(job, given.weights)
+        with given.output.open("a") as file:
+            file.write(json.dumps(outcome) + "\n")
+        score = outcome["metrics"]["test"]["accuracy"]["value"]
+        print(f"{job.key}: {score:.3f} in {outcome['seconds']:.0f} s", file=sys.stderr, flush=True)
+
+
+def _done(path: Path) -> set[str]:
+    return {json.loads(line)["key"] for line in path.read_text().splitlines()} if path.exists() else set()
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    np.seterr(all="ignore")
+    main()
