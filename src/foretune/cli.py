@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from foretune import cli_options as opt
-from foretune.cli_guard import go_offline, guard, say, write_json
+from foretune.cli_guard import go_offline, guard, quiet_when_pipes_close, say, tidy_process, write_json
 
 app = typer.Typer(
     name="foretune",
@@ -26,10 +26,9 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line: the entry point of `foretune` and `python -m foretune`."""
-    from foretune.cli_guard import tidy_process
-
     tidy_process()
-    app(prog_name="foretune")
+    with quiet_when_pipes_close():
+        app(prog_name="foretune")
 
 
 def _version(wanted: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -12,7 +13,7 @@ from typing import Any, NoReturn, TextIO
 import typer
 
 from foretune import let_threads_sleep
-from foretune.errors import ForetuneError, Interrupted, describe_error
+from foretune.errors import ForetuneError, Interrupted, ResourceError, describe_error
 
 UNEXPECTED = 70  # EX_SOFTWARE of sysexits.h
 BROKEN_PIPE = 141  # 128 + SIGPIPE, as of a program that the closed pipe ended
@@ -32,7 +33,10 @@ def tidy_process() -> None:
     import warnings
 
     let_threads_sleep()
-    for stream in (sys.stdout, sys.stderr):
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # started with it closed, as by >&-
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
+        stream = getattr(sys, name)
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     if not os.environ.get(DEBUG):
@@ -44,6 +48,21 @@ def tidy_process() -> None:
 def go_offline() -> None:
     """Keep the hub's libraries from the network; to be called before they are imported."""
     os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TRANSFORMERS_OFFLINE="1")
+
+
+@contextmanager
+def quiet_when_pipes_close() -> Iterator[None]:
+    """End with 141 and no message where whoever reads the output has gone; to be put around everything.
+
+    The printing libraries turn the error into an exit with 1, which would say that the command failed.
+    """
+    try:
+        yield
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):
+            end.code = BROKEN_PIPE
+        _drop_unwritable()
+        raise
 
 
 @contextmanager
@@ -60,14 +79,22 @@ def guard(as_json: bool = False) -> Iterator[TextIO]:
     except (typer.Exit, typer.Abort):
         raise
     except BrokenPipeError:
-        _drop_stdout()
         raise typer.Exit(BROKEN_PIPE) from None
     except KeyboardInterrupt:
         _fail(Interrupted("Interrupted."), out if as_json else None)
     except ForetuneError as error:
         _fail(error, out if as_json else None)
+    except OSError as error:
+        _fail(_full(error) if error.errno == errno.ENOSPC else error, out if as_json else None)
     except Exception as error:
         _fail(error, out if as_json else None)
+
+
+def _full(error: OSError) -> ForetuneError:
+    """Return what to tell of a disk that filled up under the results; files of a run have errors of their own."""
+    return ResourceError(
+        f"The result could not be written: {error.strerror}. Free some space, or send it elsewhere."
+    )
 
 
 def _fail(error: Exception, out: TextIO | None) -> NoReturn:
@@ -86,7 +113,8 @@ def _fail(error: Exception, out: TextIO | None) -> NoReturn:
     stopped = isinstance(error, Interrupted)
     say(message + advice, head="" if stopped else "Error:", style="yellow" if stopped else "bold red")
     if out is not None:
-        write_json(describe_error(error), out)
+        with suppress(OSError):  # stdout itself may be what cannot be written; stderr has the message
+            write_json(describe_error(error), out)
     raise typer.Exit(getattr(error, "exit_code", UNEXPECTED) if known else UNEXPECTED) from None
 
 
@@ -111,7 +139,11 @@ def is_utf8(stream: TextIO) -> bool:
     return (getattr(stream, "encoding", None) or "utf-8").lower().replace("-", "") == "utf8"
 
 
-def _drop_stdout() -> None:
-    """Point stdout at nothing, so that the interpreter's last flush does not complain."""
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _drop_unwritable() -> None:
+    """Point streams that cannot be written at nothing, so that the interpreter's last flush does not complain."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
