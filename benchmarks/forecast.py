@@ -1,0 +1,246 @@
+"""How good the forecasts are: leave one data set out, over outcomes that `benchmarks/ledger.py` measured.
+
+    python benchmarks/forecast.py OUTCOMES.jsonl [--metric accuracy] [--ship PATH]
+
+For every data set the quality model is fitted on all others and forecasts every candidate (backbone x strategy)
+of this one. Prints Markdown tables and, as the last line, a JSON object. `--ship` also writes the outcomes as the
+shipped ledger. Lines need the field `predictors` (numbers measured without training) and may have
+`predictor_seconds`; lines without predictors are counted and left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from foretune.forecast.ledger import Outcome, latest, write_shipped
+from foretune.forecast.quality import Forecast, QualityModel
+from tally import Tally, mean
+
+#: Millions of parameters, for lines whose predictors do not say (key "parameters").
+PARAMETERS = {
+    "roformer-zh-small": 15.3, "minilm-l3": 17.4, "minilm-l6": 22.7, "granite-30m-en": 30.3, "bge-small-en": 33.4,
+    "mpnet-base": 109.5,
+}  # fmt: skip
+Judge = Callable[[Outcome], float]
+
+
+@dataclass(frozen=True)
+class Line:
+    """An outcome with what the plain alternatives and the cost need."""
+
+    outcome: Outcome
+    seed: int
+    predictor_seconds: float | None
+
+    @property
+    def choice(self) -> tuple[str, int, int]:
+        """Return what the candidates of one choice share: data set, size, seed."""
+        return self.outcome.data, self.outcome.n, self.seed
+
+
+def read_lines(path: Path, metric: str) -> tuple[list[Line], int]:
+    """Return the lines that can be judged, and how many others there are."""
+    found = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+    lines = [line_of(values, metric) for values in found if values.get("predictors")]
+    return sorted(lines, key=lambda line: line.choice), len(found) - len(lines)
+
+
+def line_of(values: dict[str, Any], metric: str) -> Line:
+    """Return one line of `benchmarks/ledger.py`."""
+    outcome = Outcome(
+        data=values["data"], task=values.get("task", "text-classification"), n=values["train_rows"],
+        classes=values["classes"], tokens=float(values.get("tokens") or values["predictors"].get("tokens", 0.0)),
+        backbone=values["backbone"], backbone_fingerprint=values.get("backbone_fingerprint", ""),
+        strategy=values["strategy"], metric=metric, n_test=values["test_rows"], predictors=values["predictors"],
+        score=values["metrics"]["test"][metric]["value"], seconds=values["seconds"],
+        peak_memory_bytes=values["train"]["peak_memory_bytes"], version=values.get("version", ""),
+        machine=values.get("machine", ""), date=values.get("date", ""),
+    )  # fmt: skip
+    return Line(outcome, values.get("seed", 0), values.get("predictor_seconds"))
+
+
+# --- leave one data set out -------------------------------------------------------------------------------
+
+
+def judge(lines: Sequence[Line]) -> dict[str, Any]:
+    """Return the result of every method, of every data set, and the cost of planning."""
+    methods: dict[str, Tally] = {}
+    sets: dict[str, Tally] = {}
+    for name in sorted({line.outcome.data for line in lines}):
+        others = [line.outcome for line in lines if line.outcome.data != name]
+        model = QualityModel.fit(others)
+        for _, held in groupby(
+            (line for line in lines if line.outcome.data == name), lambda line: line.choice
+        ):
+            outcomes = [line.outcome for line in held]
+            made = model.predict_all([_blind(outcome) for outcome in outcomes])
+            for tally in (
+                methods.setdefault("Foretune", Tally.empty()),
+                sets.setdefault(name, Tally.empty()),
+            ):
+                tally.forecast(made, outcomes)
+                tally.rank([forecast.value for forecast in made], outcomes)
+            _after_first(
+                methods.setdefault("Foretune, after its first choice was fitted", Tally.empty()),
+                others,
+                made,
+                outcomes,
+            )
+            _alternatives(methods, others, outcomes)
+    return {
+        "methods": {name: tally.result() for name, tally in methods.items()},
+        "sets": {name: tally.result() for name, tally in sets.items()},
+        "ceiling": measured_again([line.outcome for line in lines]),
+        "cost": cost_share(lines),
+    }
+
+
+def _blind(outcome: Outcome) -> Outcome:
+    """Return an outcome whose result cannot be read: what the model forecasts from holds no score."""
+    return replace(outcome, score=-1.0, seconds=-1.0, peak_memory_bytes=0)
+
+
+def _after_first(
+    tally: Tally, others: list[Outcome], made: Sequence[Forecast], outcomes: list[Outcome]
+) -> None:
+    """Forecast the rest once the candidate forecast to be best was fitted, as the local ledger would."""
+    first = int(np.argmax([forecast.value for forecast in made]))
+    rest = [outcome for i, outcome in enumerate(outcomes) if i != first]
+    if rest:
+        again = QualityModel.fit([*others, outcomes[first]]).predict_all(
+            [_blind(outcome) for outcome in rest]
+        )
+        tally.forecast(again, rest)
+        tally.rank([forecast.value for forecast in again], rest, regret=False)
+
+
+def _alternatives(methods: dict[str, Tally], others: list[Outcome], outcomes: list[Outcome]) -> None:
+    """Rank by one number each: the strategy that was best on the other sets first, then the backbone."""
+    means = _by_strategy(others, lambda o: o.score)
+    for name, value in ALTERNATIVES.items():
+        if all(_known(value, outcome) for outcome in outcomes):
+            keys = [(means.get(o.strategy, 0.0), value(o)) for o in outcomes]
+            methods.setdefault(name, Tally.empty()).rank(keys, outcomes)
+    gains = _by_strategy(others, lambda o: o.score - o.predictors["probe"])
+    misses = [abs(o.score - o.predictors["probe"] - gains[o.strategy]) for o in others]
+    reach = float(np.quantile(misses, 0.9))
+    values = [o.predictors["probe"] + gains.get(o.strategy, 0.0) for o in outcomes]
+    tally = methods.setdefault("probe + mean gain of the strategy", Tally.empty())
+    tally.forecast([Forecast(v, v - reach, v + reach, []) for v in values], outcomes)
+    tally.rank(values, outcomes)
+
+
+ALTERNATIVES: dict[str, Judge] = {
+    "largest backbone first": lambda o: o.predictors.get("parameters", PARAMETERS.get(o.backbone, np.nan)),
+    "H-score alone": lambda o: o.predictors["h_score"],
+    "LogME alone": lambda o: o.predictors["log_me"],
+    "kNN alone": lambda o: o.predictors["knn"],
+    "linear probe alone": lambda o: o.predictors["probe"],
+}
+
+
+def _known(value: Judge, outcome: Outcome) -> bool:
+    try:
+        return bool(np.isfinite(value(outcome)))
+    except KeyError:
+        return False
+
+
+def _by_strategy(outcomes: Sequence[Outcome], value: Judge) -> dict[str, float]:
+    names = {outcome.strategy for outcome in outcomes}
+    return {name: float(np.mean([value(o) for o in outcomes if o.strategy == name])) for name in names}
+
+
+def measured_again(outcomes: Sequence[Outcome], draws: int = 100) -> dict[str, float | None]:
+    """Return what an oracle that knows the measured scores would reach on other test rows of the same number.
+
+    Test rows are drawn for each candidate by itself; candidates that share their rows differ by less.
+    """
+    rng, tally, misses = np.random.default_rng(0), Tally.empty(), []
+    for _, held in groupby(sorted(outcomes, key=lambda o: (o.data, o.n)), lambda o: (o.data, o.n)):
+        tried = list(held)
+        scores = np.array([o.score for o in tried])
+        for _ in range(draws):
+            again = rng.binomial([o.n_test for o in tried], scores) / [o.n_test for o in tried]
+            tally.rank(list(scores), [replace(o, score=float(s)) for o, s in zip(tried, again, strict=True)])
+            misses += list(np.abs(again - scores))
+    return {"tau": mean(tally.taus), "half_width": float(np.quantile(misses, 0.9)), "error": mean(misses)}
+
+
+def cost_share(lines: Sequence[Line]) -> float | None:
+    """Return the time of all predictors, once a backbone, as a share of fitting every candidate; None: not measured."""
+    spent = {(line.choice, line.outcome.backbone): line.predictor_seconds for line in lines}
+    times = [seconds for seconds in spent.values() if seconds is not None]
+    return sum(times) / sum(line.outcome.seconds for line in lines) if len(times) == len(spent) else None
+
+
+# --- tables ------------------------------------------------------------------------------------------------
+
+
+def tables(found: dict[str, Any]) -> str:
+    """Return the results as Markdown; scores in points."""
+    head = "| coverage of 90 % | half-width | mean error | tau, all | tau, backbones | regret | worst |"
+    head += "\n|" + "---|" * 8
+    parts = [f"| method {head}", *(_row(name, result) for name, result in found["methods"].items())]
+    parts += [
+        "",
+        f"| data set left out {head}",
+        *(_row(name, result) for name, result in found["sets"].items()),
+    ]
+    ceiling, cost = found["ceiling"], found["cost"]
+    parts += [
+        "",
+        f"An oracle that knows the measured scores would have tau {ceiling['tau']:.2f} on a second test set of the "
+        f"same size, and need a half-width of {100 * ceiling['half_width']:.1f} points.",
+        "Planning cost: " + ("not measured." if cost is None else f"{cost:.1%} of fitting every candidate."),
+    ]
+    return "\n".join(parts)
+
+
+def _row(name: str, result: dict[str, Any]) -> str:
+    inside = result["coverage"]
+    cells = [
+        f"{inside['value']:.0%} ({inside['low']:.0%}–{inside['high']:.0%})" if inside else "–",
+        *(_cell(result[key], 100, 1) for key in ("half_width", "error")),
+        *(_cell(result[key], 1, 2) for key in ("tau", "tau_backbones")),
+        *(_cell(result[key], 100, 1) for key in ("regret", "worst_regret")),
+    ]
+    return f"| {name} | " + " | ".join(cells) + " |"
+
+
+def _cell(value: float | None, scale: int, digits: int) -> str:
+    return "–" if value is None else f"{scale * value:.{digits}f}"
+
+
+def main() -> None:
+    """Judge the outcomes of a file."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("outcomes", type=Path)
+    parser.add_argument("--metric", default="accuracy")
+    parser.add_argument("--ship", type=Path, help="write the outcomes as the shipped ledger to this file")
+    given = parser.parse_args()
+    lines, others = read_lines(given.outcomes, given.metric)
+    if len({line.outcome.data for line in lines}) < 2:
+        raise SystemExit(
+            f"{given.outcomes} has outcomes with predictors of fewer than two data sets; nothing to leave out."
+        )
+    if given.ship:
+        write_shipped(latest([line.outcome for line in lines]), given.ship)
+    found = judge(lines) | {"outcomes": len(lines), "without_predictors": others, "metric": given.metric}
+    print(f"{len(lines)} outcomes, {others} without predictors left out; metric {given.metric}\n")
+    print(tables(found))
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""From outcomes and candidates to the numbers that the quality model sees."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foretune.errors import DataError
+from foretune.forecast.mixed import Rows
+from foretune.forecast.records import Candidate, Outcome
+
+Floats = NDArray[np.float64]
+
+#: What may tell how far fine-tuning goes beyond the probe; what was not measured counts as average.
+#:   probe            the probe's logit
+#:   layers           the last layer's probe, less the best layer's: what the last layer hides
+#:   knn              nearest neighbours less the probe: how the classes lie
+#:   h_score, log_me  the H-score as a share of its greatest value; LogME's gain over a constant, in nats
+#:   curve            what the probe gained with the last doubling of the labels
+#:   examples, classes, tokens    logarithms
+#:   pilot            a short fine-tuning of this candidate less the probe
+#:   peers            the same for the same strategy, a mean over the backbones that were tried on these data
+COVARIATES = ("probe", "layers", "knn", "h_score", "log_me", "curve", "examples", "classes", "tokens")
+PILOTS = ("pilot", "peers")
+ANCHOR = "probe"
+
+
+def usable(outcome: Outcome) -> bool:
+    """Say whether the quality model can learn from an outcome: a share of right answers beside a probe."""
+    return 0 <= outcome.score <= 1 and outcome.n_test > 0 and outcome.n > 0 and ANCHOR in outcome.predictors
+
+
+def logit(share: float, n: float) -> float:
+    """Return the empirical logit of a share of n: finite also for 0 and 1 (Haldane 1956, Anscombe 1956)."""
+    hits = min(max(share, 0.0), 1.0) * n
+    return math.log((hits + 0.5) / (n - hits + 0.5))
+
+
+def sampling_variance(share: float, n: float) -> float:
+    """Return the variance of an empirical logit (Gart & Zweifel 1967, Biometrika 54:181)."""
+    hits = min(max(share, 0.0), 1.0) * n
+    return 1 / (hits + 0.5) + 1 / (n - hits + 0.5)
+
+
+def anchor(candidate: Candidate) -> float:
+    """Return the probe's score as a logit, from which every forecast starts. Raises DataError."""
+    probe = candidate.predictors.get(ANCHOR)
+    if probe is None:
+        raise DataError(
+            f"A forecast needs the predictor {ANCHOR!r}; found {sorted(candidate.predictors)}. "
+            "Measure the frozen features first (foretune.forecast.transferability.predictors)."
+        )
+    return logit(probe, candidate.n)
+
+
+def covariates(candidate: Candidate) -> dict[str, float]:
+    """Return the numbers that are there, on scales on which effects add up. Raises DataError without a probe."""
+    given, start = candidate.predictors, anchor(candidate)
+    found = {
+        "probe": start,
+        "examples": math.log(max(candidate.n, 1)),
+        "classes": math.log(max(candidate.classes, 1)),
+        "tokens": math.log(max(candidate.tokens, 1.0)),
+    }
+    beside = {"layers": "probe_last", "knn": "knn", "pilot": "pilot"}
+    found |= {name: logit(given[key], candidate.n) - start for name, key in beside.items() if key in given}
+    if "h_score" in given:  # at most the number of classes less one
+        found["h_score"] = given["h_score"] / max(candidate.classes - 1, 1)
+    plain = {"log_me": "log_me_gain", "curve": "curve_gain"}
+    return found | {name: given[key] for name, key in plain.items() if key in given}
+
+
+def table(candidates: Sequence[Candidate]) -> list[dict[str, float]]:
+    """Return the covariates of each candidate, with those that come from others of the same data."""
+    found = [covariates(candidate) for candidate in candidates]
+    pilots: dict[tuple[str, str], list[float]] = {}
+    for candidate, values in zip(candidates, found, strict=True):
+        if "pilot" in values:
+            pilots.setdefault((candidate.data, candidate.strategy), []).append(values["pilot"])
+    for candidate, values in zip(candidates, found, strict=True):
+        if tried := pilots.get((candidate.data, candidate.strategy)):
+            values["peers"] = sum(tried) / len(tried)
+    return found
+
+
+class Scaling:
+    """Covariates as standard deviations from the mean of the outcomes; unknown ones are 0, the mean."""
+
+    def __init__(self, candidates: Sequence[Candidate]) -> None:
+        found = table(candidates)
+        self.centre, self.spread = {}, {}
+        for name in (*COVARIATES, *PILOTS):
+            values = [values[name] for values in found if name in values]
+            self.centre[name] = float(np.mean(values)) if values else 0.0
+            # A covariate that never varied must not explode when it does.
+            self.spread[name] = max(float(np.std(values)) if values else 0.0, 0.1)
+
+    def rows(self, candidates: Sequence[Candidate], local: NDArray[np.bool_], names: Names) -> Rows:
+        """Return what the mixed model sees of candidates; `local` marks the user's own."""
+        found = table(candidates)
+        numbers = {
+            name: np.array([
+                (values[name] - self.centre[name]) / self.spread[name] if name in values else 0.0
+                for values in found
+            ])
+            for name in (*COVARIATES, *PILOTS)
+        }  # fmt: skip
+        numbers["local"] = local.astype(np.float64)
+        levels = {
+            "strategy": [candidate.strategy for candidate in candidates],
+            "backbone": [names.level(candidate) for candidate in candidates],
+            "data": [candidate.data for candidate in candidates],
+        }
+        return Rows(numbers, {name: np.asarray(values, dtype=str) for name, values in levels.items()})
+
+
+class Names:
+    """Which outcomes are of the same backbone: the same fingerprint, else the same well-known name.
+
+    Names in the shipped ledger are well known; a user's folder called "model" may be anything.
+    """
+
+    def __init__(self, shipped: Iterable[Candidate], local: Iterable[Candidate] = ()) -> None:
+        self._by_print: dict[str, str] = {}
+        self._known: set[str] = set()
+        for candidate in shipped:
+            self._known.add(candidate.backbone)
+            self._by_print.setdefault(candidate.backbone_fingerprint, candidate.backbone)
+        for candidate in local:
+            self._by_print.setdefault(candidate.backbone_fingerprint, self.level(candidate))
+        self._by_print.pop("", None)
+
+    def level(self, candidate: Candidate) -> str:
+        """Return the backbone's level in the model."""
+        printed = candidate.backbone_fingerprint
+        if printed in self._by_print:
+            return self._by_print[printed]
+        return (
+            candidate.backbone
+            if candidate.backbone in self._known
+            else f"{candidate.backbone}@{printed[:12]}"
+        )
