@@ -7,6 +7,7 @@ import os
 import resource
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -167,3 +168,48 @@ def environment() -> dict[str, str | int]:
         "threads": torch.get_num_threads(),
         "cores": usable_cores(),
     }
+
+
+def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """Return the processor's name, or its kind where the system does not tell."""
+    import platform
+
+    try:
+        lines = cpuinfo.read_text(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+COPIED = 128 << 20  # bytes: more than the caches hold
+
+
+def memory_bandwidth(device: str) -> float:
+    """Measure the memory bandwidth in bytes/s: what is read and written by copying a large tensor, best of several."""
+    import torch
+
+    source = torch.ones(COPIED * (1 if device == "cpu" else 8), dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    best, runs, end = math.inf, 0, time.perf_counter() + MEASURE_SECONDS
+    while runs < 4 or time.perf_counter() < end:  # the first one also clears the target's pages
+        best, runs = min(best, _timed(lambda: target.copy_(source), device)), runs + 1
+    return 2 * source.numel() / best
+
+
+def _timed(work: Callable[[], object], device: str) -> float:
+    """Return the seconds that `work` takes on the device."""
+    start = time.perf_counter()
+    work()
+    synchronise(device)
+    return time.perf_counter() - start
+
+
+def synchronise(device: str) -> None:
+    """Wait until the device has done all its work."""
+    import torch
+
+    if device == "cuda":
+        torch.cuda.synchronize()
+    elif device == "mps":
+        torch.mps.synchronize()
