@@ -180,6 +180,27 @@ def forked(tmp_path_factory, rows):
     server.stdout.close()
 
 
+class StopAt:
+    """A listener that interrupts the run at the n-th event of a kind."""
+
+    def __init__(self, kind, number):
+        self.kind, self.left = kind, number
+
+    def on(self, kind, values):
+        self.left -= kind == self.kind
+        if kind == self.kind and self.left == 0:
+            raise KeyboardInterrupt
+
+    def close(self):
+        pass
+
+
+@pytest.fixture(scope="session")
+def stop_at():
+    """Return a function: kind of event, number -> a listener that interrupts the run there."""
+    return StopAt
+
+
 @pytest.fixture(scope="session")
 def events():
     """Return a function: run's folder -> the events in its file, of one kind if given."""

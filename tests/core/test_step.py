@@ -225,24 +225,12 @@ def test_dropout_is_drawn_anew_after_out_of_memory(fit, little_memory, events, t
     assert losses[0] == losses[1]
 
 
-def test_resumed_after_out_of_memory(fit, little_memory, tmp_path):
+def test_resumed_after_out_of_memory(fit, little_memory, stop_at, tmp_path):
     little_memory(training=100)
     fixed = {"micro_tokens": ..., "batch_tokens": 400}
     fit(tmp_path / "whole", **fixed)
-
-    class Stop:
-        left = 9
-
-        def on(self, kind, values):
-            self.left -= kind == "checkpoint"
-            if not self.left:
-                raise KeyboardInterrupt
-
-        def close(self):
-            pass
-
     with pytest.raises(KeyboardInterrupt):
-        fit(tmp_path / "run", listeners=[Stop()], **fixed)
+        fit(tmp_path / "run", listeners=[stop_at("checkpoint", 9)], **fixed)
     little_memory(training=10**9)  # other programs ended meanwhile
     fit(tmp_path / "run", resume=True, **fixed)
     assert (tmp_path / "run/model.safetensors").read_bytes() == (

@@ -224,22 +224,11 @@ def test_settings_of_the_recipe_win_over_the_strategys():
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_run_on_cuda_and_its_resumption(fit, tmp_path):
-    class Stop:
-        left = 6
-
-        def on(self, kind, values):
-            self.left -= kind == "checkpoint"
-            if not self.left:
-                raise KeyboardInterrupt
-
-        def close(self):
-            pass
-
+def test_a_run_on_cuda_and_its_resumption(fit, stop_at, tmp_path):
     on_cuda = {"device": "cuda", "precision": "auto"}
     fit(tmp_path / "whole", **on_cuda)
     with pytest.raises(KeyboardInterrupt):
-        fit(tmp_path / "run", listeners=[Stop()], **on_cuda)
+        fit(tmp_path / "run", listeners=[stop_at("checkpoint", 6)], **on_cuda)
     model = fit(tmp_path / "run", resume=True, **on_cuda)
     assert (tmp_path / "run/model.safetensors").read_bytes() == (
         tmp_path / "whole/model.safetensors"
