@@ -22,6 +22,10 @@ class Listener(Protocol):
         """Finish."""
 
 
+class TrackerLostError(Exception):
+    """A tracker can no longer write: a reason to go on without it, not to stop the run."""
+
+
 class Events:
     """A list of listeners."""
 
@@ -29,9 +33,13 @@ class Events:
         self.listeners = list(listeners or [])
 
     def emit(self, kind: str, **values: Any) -> None:
-        """Tell every listener."""
-        for listener in self.listeners:
-            listener.on(kind, values)
+        """Tell every listener, and go on with a warning without a tracker that is lost."""
+        for listener in list(self.listeners):
+            try:
+                listener.on(kind, values)
+            except TrackerLostError as error:
+                self.listeners.remove(listener)
+                self.emit("warning", text=str(error))
 
     def close(self) -> None:
         """Close every listener."""
@@ -75,34 +83,12 @@ class TensorBoard:
     def on(self, kind: str, values: dict[str, Any]) -> None:
         """Write the numbers of steps and evaluations."""
         if kind in ("step", "evaluation"):
-            for name, value in _scalars(values).items():
+            for name, value in scalars(values).items():
                 self._writer.add_scalar(f"{kind}/{name}", value, values["step"])
 
     def close(self) -> None:
         """Flush and close."""
         self._writer.close()
-
-
-class MLflow:
-    """Log metrics to MLflow (extra `mlflow`), to a local folder unless MLFLOW_TRACKING_URI says otherwise."""
-
-    def __init__(self, folder: Path) -> None:
-        import mlflow
-
-        if "MLFLOW_TRACKING_URI" not in os.environ:
-            mlflow.set_tracking_uri(f"sqlite:///{folder.resolve()}/mlflow.db")
-        mlflow.set_experiment("foretune")
-        self._mlflow, self._run = mlflow, mlflow.start_run(run_name=folder.name)
-
-    def on(self, kind: str, values: dict[str, Any]) -> None:
-        """Log the numbers of steps and evaluations."""
-        if kind in ("step", "evaluation"):
-            metrics = {f"{kind}_{name}": value for name, value in _scalars(values).items()}
-            self._mlflow.log_metrics(metrics, step=values["step"])
-
-    def close(self) -> None:
-        """End the run."""
-        self._mlflow.end_run()
 
 
 def check_trackers(names: tuple[str, ...]) -> None:
@@ -116,13 +102,16 @@ def check_trackers(names: tuple[str, ...]) -> None:
 
 def trackers(names: tuple[str, ...], folder: Path) -> list[Listener]:
     """Return the listeners that the recipe asks for, after `check_trackers`."""
+    from foretune.training.track_mlflow import MLflow
+
     made: list[Listener] = []
     for name in names:
         made.append(TensorBoard(folder / "tensorboard") if name == "tensorboard" else MLflow(folder))
     return made
 
 
-def _scalars(values: dict[str, Any]) -> dict[str, float]:
+def scalars(values: dict[str, Any]) -> dict[str, float]:
+    """Return the numbers among `values` but for the step, as floats."""
     return {
         name: float(value)
         for name, value in values.items()
