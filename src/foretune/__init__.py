@@ -11,18 +11,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from foretune.api import fit, load
+    from foretune.api import fit, load, plan
     from foretune.data.inspect import inspect_data
     from foretune.errors import ForetuneError
+    from foretune.forecast.plan import Plan
     from foretune.model import Model
     from foretune.recipe import Recipe
 
 __version__ = "0.1.0"
-__all__ = ["ForetuneError", "Model", "Recipe", "fit", "inspect_data", "load"]
+__all__ = ["ForetuneError", "Model", "Plan", "Recipe", "fit", "inspect_data", "load", "plan"]
 
 _HOME = {
     "fit": "foretune.api",
     "load": "foretune.api",
+    "plan": "foretune.api",
+    "Plan": "foretune.forecast.plan",
     "Model": "foretune.model",
     "Recipe": "foretune.recipe",
     "ForetuneError": "foretune.errors",

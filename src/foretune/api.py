@@ -6,13 +6,15 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from foretune import artifact
 from foretune.assemble import assemble, load_backbone
 from foretune.errors import ConfigError, did_you_mean
+from foretune.forecast.plan import Plan, parse_bytes, parse_duration
 from foretune.model import Model
 from foretune.prepare import Prepared, prepare, source_name
 from foretune.recipe import Recipe
@@ -26,6 +28,9 @@ from foretune.training.loop import Loop
 from foretune.training.signals import stop_on_signals
 from foretune.training.state import Progress
 
+PLAN = "plan.json"  # in a run's folder: what it was forecast to reach
+CLOSING = ("evaluation", "baselines", "saving", "report")  # parts of a forecast that come after training
+
 
 def fit(
     data: Any,
@@ -35,6 +40,9 @@ def fit(
     output: str | Path | None = None,
     resume: bool = False,
     recipe: Recipe | str | Path | None = None,
+    plan: Plan | str | Path | None = None,
+    budget: float | str | None = None,
+    spent: float = 0.0,
     listeners: Sequence[Listener] = (),
     **options: Any,
 ) -> Model:
@@ -44,30 +52,142 @@ def fit(
     `datasets.Dataset`, a list of dicts or a hub id; without `dev` (and `test`) parts of `data` are held
     out. `options` are entries of the `Recipe` and override those of `recipe`. The artefact is written to
     `output` (default: a new folder below `runs`); `resume` goes on with a run that was stopped there.
+
+    `plan` (from `foretune.plan`, or its file) names backbone and strategy. `budget` is wall-clock for everything
+    (seconds, or "10m"): backbone and strategy are planned first where neither `plan` nor `options` name them, and
+    training stops in time for evaluation and saving; `spent` seconds of it passed before the call.
     Raises subclasses of `ForetuneError`; nothing is written before data and options are checked.
     """
-    started = time.perf_counter()
-    plan = _recipe(recipe).with_changes(**options)
-    check_trackers(plan.trackers)
-    folder = _folder(data, output, resume, plan)
+    started = time.perf_counter() - spent
+    given = _recipe(recipe).with_changes(**options)
+    check_trackers(given.trackers)
+    if output is not None:
+        _folder(data, output, resume, given)  # before a plan is made in vain
     import_strategies()
-    strategy = STRATEGIES[plan.strategy](plan.options)
-    prepared = prepare(data, dev, test, plan)
-    metric = _metric(plan, prepared)
-    asked = _asked(plan, prepared)
+    asked_plan = _plan_of(plan, output)
+    prepared = prepare(data, dev, test, given)
+    limit = None if budget is None else parse_duration(budget)
+    if limit is not None and asked_plan is None:
+        asked_plan = _budget_plan(given, prepared, _open(recipe, options), limit, started, listeners)
+    chosen = given if asked_plan is None else _follow(given, asked_plan, prepared, _open(recipe, options))
+    folder = _folder(data, output, resume, chosen)
+    strategy = STRATEGIES[chosen.strategy](chosen.options)
+    metric = _metric(chosen, prepared)
+    asked = _asked(chosen, prepared)
     if resume and (folder / artifact.RECORD).exists():
-        return _finished(folder, plan, asked)
+        return _finished(folder, chosen, asked)
     found = _found(folder, resume)
-    runtime = _runtime(plan, found)
-    backbone = load_backbone(plan, prepared)
+    runtime = _runtime(chosen, found)
+    backbone = load_backbone(chosen, prepared)
     kept = found.get("events_bytes")
-    job = assemble(plan, prepared, metric, runtime, backbone, strategy, folder, listeners, kept)
+    job = assemble(chosen, prepared, metric, runtime, backbone, strategy, folder, listeners, kept)
+    job = replace(job, deadline=None if limit is None else started + limit, closing=_closing(asked_plan))
+    if asked_plan is not None:
+        asked_plan.save(folder / PLAN)
     try:
         with stop_on_signals() as stop:
             progress = Loop(job, stop).run(resume)
-        return _finish(job, prepared, progress, started, asked)
+        return _finish(job, prepared, progress, started, asked, asked_plan)
     finally:
         job.events.close()
+
+
+def plan(
+    data: Any,
+    *,
+    dev: Any = None,
+    test: Any = None,
+    backbones: Sequence[str] | str = "auto",
+    strategies: Sequence[str] | str = "auto",
+    budget: float | str | None = None,
+    memory: int | str | None = None,
+    goal: str = "accuracy",
+    target_score: float | None = None,
+    recipe: Recipe | str | Path | None = None,
+    tell: Callable[[str], None] = lambda text: None,
+    **options: Any,
+) -> Plan:
+    """Return a plan: each backbone and strategy with the score, time, memory and disk that a fit would take.
+
+    Nothing is trained. `backbones` and `strategies` are names or "auto": the backbones that need no download,
+    every strategy. `budget` (seconds or "10m") and `memory` (bytes or "8GB") leave out what exceeds them; `goal`
+    is "accuracy", "speed" or "size". `target_score` asks how many labels it would need. `tell` is called with what
+    is being done. Raises subclasses of `ForetuneError`.
+    """
+    from foretune.planning import make_plan
+
+    started = time.perf_counter()
+    return make_plan(
+        data, dev, test, _recipe(recipe).with_changes(**options), backbones=_names(backbones),
+        strategies=_names(strategies), budget=None if budget is None else parse_duration(budget),
+        memory=None if memory is None else parse_bytes(memory), goal=goal, target_score=target_score,
+        tell=tell, started=started,
+    )  # fmt: skip
+
+
+def _names(given: Sequence[str] | str) -> list[str] | None:
+    """Return the names in a list or in a text with commas; None for "auto"."""
+    if isinstance(given, str):
+        return (
+            None if given.strip() == "auto" else [part.strip() for part in given.split(",") if part.strip()]
+        )
+    return list(given)
+
+
+def _open(recipe: Recipe | str | Path | None, options: dict[str, Any]) -> set[str]:
+    """Return which of backbone and strategy the user left open."""
+    base, free = _recipe(recipe), Recipe()
+    return {
+        name for name in ("backbone", "strategy")
+        if name not in options and getattr(base, name) == getattr(free, name)
+    }  # fmt: skip
+
+
+def _plan_of(plan: Plan | str | Path | None, output: str | Path | None) -> Plan | None:
+    """Return the plan that is given, or that a resumed run began with."""
+    if isinstance(plan, Plan):
+        return plan
+    if plan is not None:
+        return Plan.read(plan)
+    kept = None if output is None else Path(output).expanduser() / PLAN
+    return Plan.read(kept) if kept is not None and kept.is_file() else None
+
+
+def _budget_plan(
+    recipe: Recipe,
+    prepared: Prepared,
+    left_open: set[str],
+    limit: float,
+    started: float,
+    listeners: Sequence[Listener],
+) -> Plan:
+    """Plan what the user left open, for a fit that ends `limit` seconds after `started`."""
+    from foretune.planning import make_plan
+
+    def tell(text: str) -> None:
+        for listener in listeners:
+            listener.on("note", {"text": f"Planning: {text}."})
+
+    return make_plan(
+        None, None, None, recipe, backbones=None if "backbone" in left_open else [recipe.backbone],
+        strategies=None if "strategy" in left_open else [recipe.strategy], budget=limit, memory=None, goal="accuracy",
+        target_score=None, tell=tell, started=started, prepared=prepared,
+    )  # fmt: skip
+
+
+def _follow(recipe: Recipe, plan: Plan, prepared: Prepared, left_open: set[str]) -> Recipe:
+    """Return the recipe with the plan's choice where the user left it open. Raises ConfigError for other data."""
+    if plan.data != prepared.fingerprints["train"]:
+        raise ConfigError(
+            "The plan was made for other training data, or another split of them. "
+            "Make one for these: foretune plan DATA."
+        )
+    return recipe.with_changes(**{name: getattr(plan.best, name) for name in left_open})
+
+
+def _closing(plan: Plan | None) -> float:
+    """Return the seconds that the plan expects after training: evaluation, baselines, saving."""
+    return 0.0 if plan is None else sum(plan.best.parts.get(name, 0.0) for name in CLOSING)
 
 
 def load(path: str | Path, *, device: str = "auto", precision: str = "fp32") -> Model:
@@ -79,7 +199,11 @@ def load(path: str | Path, *, device: str = "auto", precision: str = "fp32") -> 
 def import_strategies() -> None:
     """Import the files that register strategies."""
     import foretune.strategies.full
-    import foretune.strategies.linear_probe  # noqa: F401
+    import foretune.strategies.gradual_unfreezing
+    import foretune.strategies.linear_probe
+    import foretune.strategies.lora
+    import foretune.strategies.lp_ft
+    import foretune.strategies.top_layers  # noqa: F401
 
 
 def _recipe(given: Recipe | str | Path | None) -> Recipe:
@@ -158,7 +282,9 @@ def _finished(folder: Path, recipe: Recipe, asked: str) -> Model:
     return model
 
 
-def _finish(job: Job, prepared: Prepared, progress: Progress, started: float, asked: str) -> Model:
+def _finish(
+    job: Job, prepared: Prepared, progress: Progress, started: float, asked: str, plan: Plan | None
+) -> Model:
     """Evaluate, save, report; then delete the checkpoints."""
     from foretune.outcome import outcome
 
@@ -166,7 +292,7 @@ def _finish(job: Job, prepared: Prepared, progress: Progress, started: float, as
     job.backbone.fold_embeddings()
     job.backbone.model.eval()
     model = Model(job.backbone, job.task, job.recipe, job.runtime, {"asked": asked}, None)
-    outcome(model, job, prepared, progress, started)
+    outcome(model, job, prepared, progress, started, plan)
     shutil.rmtree(job.checkpoints_folder, ignore_errors=True)
     job.events.emit("end", output=str(job.folder), result=result(model))
     return model

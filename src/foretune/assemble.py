@@ -16,7 +16,6 @@ from foretune.strategies.base import Settings, Strategy, Workload
 from foretune.training import machine
 from foretune.training.events import Events, JsonLines, Listener, trackers
 from foretune.training.files import check_space
-from foretune.training.flops import fit_flops
 from foretune.training.inference import Runtime
 from foretune.training.job import Job
 
@@ -101,7 +100,7 @@ def assemble(
         backbone=backbone, task=prepared.task, strategy=strategy, settings=settings, recipe=recipe,
         train=prepared.train, train_store=store, dev=prepared.dev, dev_store=stores["dev"], metric=metric,
         folder=folder, identity=_identity(prepared, backbone, recipe), events=events, runtime=runtime,
-        flops=fit_flops(backbone), events_file=file,
+        events_file=file,
     )  # fmt: skip
     _announce(job, prepared)
     return job

@@ -60,6 +60,7 @@ def fit(
     test_fraction: opt.TestFraction = None,
     backbone: opt.Backbone = None,
     strategy: opt.Strategy = None,
+    trainable_layers: opt.TrainableLayers = None,
     option: opt.StrategyOption = None,
     max_tokens: opt.MaxTokens = None,
     truncation: opt.Truncation = None,
@@ -78,6 +79,9 @@ def fit(
     recipe: opt.RecipeFile = None,
     checkpoint_seconds: opt.CheckpointSeconds = None,
     track: opt.Track = None,
+    plan: opt.PlanFile = None,
+    budget: opt.Budget = None,
+    cache: opt.Cache = None,
     precision: opt.Precision = None,
     device: opt.Device = None,
     offline: opt.Offline = False,
@@ -95,6 +99,57 @@ def fit(
         if finished_before and not quiet:
             say(f"The run in {model.path} was finished already: nothing was trained. Its result again:")
         write_json(result(model), out) if as_json else _tables().show_fit(model, out)
+
+
+@app.command()
+def plan(
+    data: opt.Data,
+    dev: opt.Dev = None,
+    test: opt.Test = None,
+    text: opt.Text = None,
+    target: opt.Target = None,
+    separator: opt.Separator = None,
+    backbones: opt.Backbones = "auto",
+    strategies: opt.Strategies = "auto",
+    budget: opt.Budget = None,
+    memory: opt.MemoryLimit = None,
+    goal: opt.Goal = "accuracy",
+    target_score: opt.TargetScore = None,
+    max_tokens: opt.MaxTokens = None,
+    metric: opt.Metric = None,
+    seed: opt.Seed = None,
+    recipe: opt.RecipeFile = None,
+    output: opt.PlanOutput = None,
+    precision: opt.Precision = None,
+    device: opt.Device = None,
+    offline: opt.Offline = False,
+    as_json: opt.Json = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Forecast before training: score, time and memory of each backbone and strategy, and what labels buy."""
+    given = dict(locals())
+    with guard(as_json) as out:
+        from foretune.cli_plan import run
+
+        found = run(given)
+        if output is not None and not quiet:
+            say(f"The plan is in {output}. To follow it: foretune fit {data} --plan {output}")
+        write_json(found.to_json(), out) if as_json else _plan_tables().show_plan(found, data, out)
+
+
+@app.command()
+def ledger(as_json: opt.Json = False) -> None:
+    """Print the record of forecasts and outcomes on this machine: coverage, error, regret."""
+    with guard(as_json) as out:
+        from foretune.forecast import ledger as kept
+
+        outcomes = kept.read()
+        summary = kept.summary(outcomes)
+        place = str(kept.ledger_path() or "off")
+        if as_json:
+            write_json({"ledger": place, "summary": summary}, out)
+        else:
+            _plan_tables().show_ledger(outcomes, summary, place, out)
 
 
 @app.command()
@@ -197,6 +252,12 @@ def _load(folder: Path, device: str | None, quiet: bool, offline: bool = False) 
         from foretune.api import load
 
         return load(folder, device=wanted)
+
+
+def _plan_tables() -> Any:
+    from foretune import cli_plan
+
+    return cli_plan
 
 
 def _tables() -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import tomllib
 from dataclasses import fields
 from pathlib import Path
@@ -17,14 +18,15 @@ from foretune.recipe import Recipe
 if TYPE_CHECKING:
     from foretune.model import Model
 
+LAYERED = ("top-layers", "lora")  # the strategies with an option `layers`
 RECORD = "foretune.json"  # as in foretune.artifact, whose import would take seconds
 
 
 def run(given: dict[str, Any]) -> tuple[Model, bool]:
     """Return the fitted model, and whether it had been finished before. Raises ForetuneError."""
-    plan = Recipe() if given["recipe"] is None else Recipe.read(given["recipe"])
-    plan = plan.with_changes(**recipe_changes(given, plan))
-    if plan.offline:
+    base = Recipe() if given["recipe"] is None else Recipe.read(given["recipe"])
+    changes = recipe_changes(given, base)
+    if base.with_changes(**changes).offline:
         go_offline()
     finished_before = bool(given["resume"]) and _is_finished(given["output"])
     from foretune.display import RichProgress
@@ -39,8 +41,12 @@ def run(given: dict[str, Any]) -> tuple[Model, bool]:
             test=given["test"],
             output=given["output"],
             resume=given["resume"],
-            recipe=plan,
+            recipe=base,
+            plan=given["plan"],
+            budget=given["budget"],
+            spent=process_age(),
             listeners=[display],
+            **changes,
         )
     finally:
         display.close()
@@ -59,9 +65,22 @@ def recipe_changes(given: dict[str, Any], plan: Recipe) -> dict[str, Any]:
         changes["trackers"] = tuple(given["track"])
     if given["option"]:
         changes["options"] = plan.options | dict(key_value(item) for item in given["option"])
+    if given["trainable_layers"] is not None:
+        changes.setdefault("strategy", plan.strategy if plan.strategy in LAYERED else "top-layers")
+        changes["options"] = changes.get("options", plan.options) | {"layers": given["trainable_layers"]}
     if given["class_weights"] is not None:
         changes["class_weights"] = class_weights(given["class_weights"])
     return changes
+
+
+def process_age() -> float:
+    """Return the seconds since this process began, so that a budget counts what starting took; 0 if unknown."""
+    try:
+        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+        started = int(fields[19]) / os.sysconf("SC_CLK_TCK")  # starttime of proc(5), since the machine began
+        return max(float(Path("/proc/uptime").read_text().split()[0]) - started, 0.0)
+    except (OSError, ValueError, IndexError, AttributeError):
+        return 0.0
 
 
 def _is_finished(output: Path | None) -> bool:

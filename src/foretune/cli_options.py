@@ -72,7 +72,11 @@ Backbone = Annotated[
 ]
 Strategy = Annotated[
     str | None,
-    _option(_MODEL, "--strategy", metavar="NAME", help="What trains: full or linear-probe (full)."),
+    _option(_MODEL, "--strategy", metavar="NAME", help="What trains: see `foretune models` (full)."),
+]
+TrainableLayers = Annotated[
+    int | None,
+    _option(_MODEL, "--trainable-layers", metavar="N", help="Train the top N layers (implies top-layers)."),
 ]
 StrategyOption = Annotated[
     list[str] | None,
@@ -151,6 +155,45 @@ Precision = Annotated[
 ]
 Device = Annotated[
     str | None, _option(_RUN, "--device", metavar="NAME", help="auto, cpu, cuda or mps (auto).")
+]
+Budget = Annotated[
+    str | None,
+    _option(_RUN, "--budget", metavar="TIME", help="Wall-clock for everything, such as 10m; plans first."),
+]
+PlanFile = Annotated[
+    Path | None,
+    _option(
+        _MODEL,
+        "--plan",
+        metavar="FILE",
+        help="Take backbone and strategy from `foretune plan --output FILE`.",
+    ),
+]
+Backbones = Annotated[
+    str,
+    _option(_MODEL, "--backbones", metavar="LIST", help="Names with commas, or auto: those on this machine."),
+]
+Strategies = Annotated[
+    str, _option(_MODEL, "--strategies", metavar="LIST", help="Names with commas, or auto: all.")
+]
+MemoryLimit = Annotated[
+    str | None, _option(_RUN, "--memory", metavar="SIZE", help="Leave out what needs more, such as 8GB.")
+]
+Goal = Annotated[
+    str,
+    _option(_MODEL, "--goal", metavar="NAME", help="accuracy, speed or size: what comes first (accuracy)."),
+]
+TargetScore = Annotated[
+    float | None,
+    _option(_MODEL, "--target-score", metavar="X", help="Say how many labels this score needs, such as 0.9."),
+]
+PlanOutput = Annotated[
+    Path | None,
+    _option(_RUN, "--output", "-o", metavar="FILE", help="Write the plan as JSON for fit --plan."),
+]
+Cache = Annotated[
+    str | None,
+    _option(_RUN, "--cache", metavar="NAME", help="Keep what frozen layers give: bf16, fp32 or off (bf16)."),
 ]
 Offline = Annotated[bool, _option(_RUN, "--offline", metavar="", help="Never use the network.")]
 PredictionFile = Annotated[

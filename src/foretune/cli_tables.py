@@ -34,6 +34,8 @@ def show_fit(model: Model, out: TextIO) -> None:
     if doubt:
         put(screen, doubt, style="yellow")
     put(screen, _training(record["train"]))
+    if record.get("forecast"):
+        put(screen, _held_to(record["forecast"]))
     _places(model, screen)
 
 
@@ -50,6 +52,16 @@ def _training(train: dict[str, Any]) -> str:
         f"{train['examples_per_s']:,.0f} examples/s, {train['tokens_per_s']:,.0f} tokens/s, "
         f"{train['fraction_of_peak']:.0%} of the matrix-multiply peak ({peak:,.0f} GFLOP/s, "
         f"{train['precision']}), {train['peak_memory_bytes'] / 1e9:.1f} GB of memory at most."
+    )
+
+
+def _held_to(held: dict[str, Any]) -> str:
+    """Return a sentence that sets the forecast beside the outcome."""
+    score, seconds = held["score"], held["seconds"]
+    return (
+        f"Forecast {held['metric']} {score['forecast']:.3f} ({score['low']:.3f} – {score['high']:.3f}), outcome "
+        f"{score['outcome']:.3f}: {'inside' if held['inside'] else 'outside'} the 90 % interval. Forecast time "
+        f"{duration(seconds['forecast'])}, needed {duration(seconds['outcome'])}."
     )
 
 

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
+import platform
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import foretune
 from foretune import artifact
 from foretune.evaluation.report import ReportData, write_report
+from foretune.forecast import ledger
+from foretune.forecast.records import Outcome, Promise
 from foretune.training import machine
 
 if TYPE_CHECKING:
+    from foretune.forecast.plan import Choice, Plan
     from foretune.model import Model
     from foretune.prepare import Prepared
     from foretune.training.job import Job
@@ -18,7 +26,9 @@ if TYPE_CHECKING:
 MISTAKES = 30
 
 
-def outcome(model: Model, job: Job, prepared: Prepared, progress: Progress, started: float) -> None:
+def outcome(
+    model: Model, job: Job, prepared: Prepared, progress: Progress, started: float, plan: Plan | None = None
+) -> None:
     """Fill `model.record`, save the artefact and write report.html into the job's folder.
 
     Where nothing is held out there are no metrics, no baselines and no report.
@@ -48,9 +58,61 @@ def outcome(model: Model, job: Job, prepared: Prepared, progress: Progress, star
         "evaluation_seconds": evaluated,
         "total_seconds": time.perf_counter() - started,
     }
+    choice = None if plan is None else _promised(plan, job)
+    if choice is not None and results:
+        model.record["forecast"] = held_to(choice, model.record, job.metric)
     if results:  # before the artefact, whose record marks the run as finished
         write_report(job.folder / "report.html", _report(model, job, prepared, progress, results, mistakes))
     artifact.save(model, job.folder, probes)
+    if held_out is not None:
+        note = ledger.record(_entry(model, job, prepared, choice))
+        if note is not None:
+            job.events.emit("warning", text=note)
+
+
+def _promised(plan: Plan, job: Job) -> Choice | None:
+    """Return what the plan said of this run: the candidate of its backbone and strategy, if there is one."""
+    own = (job.recipe.backbone, job.strategy.name)
+    return next((c for c in plan.candidates if (c.backbone, c.strategy) == own), None)
+
+
+def held_to(choice: Choice, record: dict[str, Any], metric: str) -> dict[str, Any]:
+    """Return forecast and outcome side by side: score, seconds, memory (bytes)."""
+    score = record["metrics"][record["baselines_on"]][metric]["value"]
+    return {
+        "metric": metric,
+        "score": {"forecast": choice.value, "low": choice.low, "high": choice.high, "outcome": score},
+        "inside": choice.low <= score <= choice.high,
+        "seconds": {"forecast": choice.seconds, "outcome": record["timings"]["total_seconds"]},
+        "peak_memory_bytes": {
+            "forecast": choice.peak_memory_bytes, "outcome": record["train"]["peak_memory_bytes"]
+        },
+    }  # fmt: skip
+
+
+def _entry(model: Model, job: Job, prepared: Prepared, choice: Choice | None) -> Outcome:
+    """Return the ledger's line of this run: numbers, names of models and fingerprints."""
+    record, held_out = model.record, prepared.held_out
+    assert held_out is not None
+    known = {} if choice is None else choice.known
+    promise = None
+    if choice is not None and math.isfinite(choice.seconds):
+        promise = Promise(value=choice.value, low=choice.low, high=choice.high, seconds=choice.seconds)
+    return Outcome(
+        data=prepared.fingerprints["train"], task=job.task.name, n=len(job.train),
+        classes=int(job.task.model_options().get("num_labels", 0)), tokens=float(job.train_store.lengths.mean()),
+        backbone=job.recipe.backbone, backbone_fingerprint=job.backbone.fingerprint(), strategy=job.strategy.name,
+        metric=job.metric, n_test=len(held_out[1]), predictors=known.get("predictors", {}),
+        score=record["metrics"][held_out[0]][job.metric]["value"], seconds=record["timings"]["total_seconds"],
+        peak_memory_bytes=record["train"]["peak_memory_bytes"], promise=promise, version=foretune.__version__,
+        machine=_machine(job), date=datetime.now(UTC).date().isoformat(),
+    )  # fmt: skip
+
+
+def _machine(job: Job) -> str:
+    """Return a short hash that runs on the same kind of machine share."""
+    parts = [platform.machine(), platform.system(), machine.usable_cores(), job.runtime.device.type]
+    return hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()[:16]
 
 
 def _scores(model: Model, job: Job, prepared: Prepared) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -137,6 +199,7 @@ def _report(
             "Share of the machine's matrix-multiply peak": f"{train['fraction_of_peak']:.0%}",
             "Peak memory": f"{train['peak_memory_bytes'] / 1e9:.2f} GB",
         },
+        forecast=model.record.get("forecast"),
         truncated=job.train_store.cuts.sentence(longest),
         recipe_toml=job.recipe.to_toml(),
     )

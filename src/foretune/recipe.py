@@ -17,6 +17,7 @@ from foretune.errors import ConfigError, did_you_mean
 PRECISIONS = ("auto", "fp32", "bf16")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 TRUNCATIONS = ("head", "tail", "head+tail")
+CACHES = ("bf16", "fp32", "off")
 TRACKERS = ("tensorboard", "mlflow")
 
 
@@ -51,6 +52,7 @@ class Recipe:
     test_fraction: float = 0.1  # likewise, where neither a dev nor a test file is given
     checkpoint_seconds: float = 60.0  # between two checkpoints
     offline: bool = False
+    cache: str = "bf16"  # number format of what frozen layers give, kept on disk; "fp32", or "off"
     trackers: tuple[str, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)  # of the strategy
 
@@ -62,6 +64,7 @@ class Recipe:
         _one_of("precision", self.precision, PRECISIONS)
         _one_of("device", self.device, DEVICES)
         _one_of("truncation", self.truncation, TRUNCATIONS)
+        _one_of("cache", self.cache, CACHES)
         for tracker in self.trackers:
             _one_of("tracker", tracker, TRACKERS)
         for name in ("epochs", "lr", "batch_tokens", "micro_tokens", "max_tokens", "clip_norm"):

@@ -126,13 +126,13 @@ def rows():
 @pytest.fixture
 def fast(monkeypatch):
     """Leave out what is slow and not under test: the peak's measurement, baselines, the report."""
-    from foretune import assemble, outcome
+    from foretune import outcome
     from foretune.tasks.text_classification import TextClassification
-    from foretune.training import machine
+    from foretune.training import loop, machine
     from foretune.training.flops import FlopModel
 
     monkeypatch.setattr(machine, "gemm_peak", lambda *args, **options: 1e9)
-    monkeypatch.setattr(assemble, "fit_flops", lambda backbone: FlopModel(1.0, 0.0, 0.0))
+    monkeypatch.setattr(loop, "fit_flops", lambda *args: FlopModel(1.0, 0.0, 0.0))
     monkeypatch.setattr(TextClassification, "baselines", lambda *args, **options: {})
     monkeypatch.setattr(outcome, "write_report", lambda path, data: path.write_text("report"))
 

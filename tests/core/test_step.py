@@ -11,6 +11,8 @@ from foretune.errors import ResourceError, TrainingError
 from foretune.tasks.text_classification import TextClassification
 from foretune.training import inference
 from foretune.training.events import Events
+from foretune.training.feed import TokenFeed
+from foretune.training.flops import FlopModel
 from foretune.training.inference import out_of_memory
 from foretune.training.loop import Loop
 from foretune.training.state import Progress
@@ -61,12 +63,17 @@ def weighted_job(make_job):
     return make_job(class_weights={"neg": 0.3, "pos": 2.5})
 
 
+def make_stepper(job, optimizer, pause):
+    feed = TokenFeed(job.backbone, job.train_store, job.runtime)
+    return Stepper(job, optimizer, pause, feed, FlopModel(0.0, 0.0, 0.0))
+
+
 def gradients(job, rows, micro_tokens):
     """Return the loss and gradients of one step, and the number of micro-batches."""
     model, pauses = job.backbone.model, []
     model.zero_grad(set_to_none=True)
     parameters = [p for p in model.parameters() if p.requires_grad]
-    stepper = Stepper(job, torch.optim.SGD(parameters, lr=0.0), lambda: pauses.append(1))
+    stepper = make_stepper(job, torch.optim.SGD(parameters, lr=0.0), lambda: pauses.append(1))
     model.train()
     loss = stepper._accumulate(rows, Progress(micro_tokens=micro_tokens))
     found = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
@@ -170,7 +177,7 @@ def test_clipping_holds_the_gradient_down(plain_job):
     recipe = job.recipe.with_changes(clip_norm=1e-3)
     from dataclasses import replace
 
-    stepper = Stepper(replace(job, recipe=recipe), Optimizer(parameters, lr=0.0), lambda: None)
+    stepper = make_stepper(replace(job, recipe=recipe), Optimizer(parameters, lr=0.0), lambda: None)
     stepper.run(np.arange(8), Progress(micro_tokens=100))
     assert norms == [pytest.approx(1e-3, rel=1e-3)]
 
@@ -269,7 +276,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(plain_job, monkeypatch)
     monkeypatch.setattr(type(plain_job.backbone), "forward", lambda *args: 1 / 0)
     parameters = [p for p in plain_job.backbone.model.parameters() if p.requires_grad]
     with pytest.raises(ZeroDivisionError):
-        Stepper(plain_job, torch.optim.SGD(parameters), lambda: None).run(
+        make_stepper(plain_job, torch.optim.SGD(parameters), lambda: None).run(
             np.arange(3), Progress(micro_tokens=9)
         )
     assert inference.TOKENS > 0 and isinstance(plain_job.events, Events)

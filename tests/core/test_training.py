@@ -96,24 +96,6 @@ def test_the_same_seed_gives_the_same_bits(fit, tmp_path):
     assert one == two != three
 
 
-def test_features_kept_of_a_frozen_backbone_change_nothing(fit, tmp_path, monkeypatch):
-    """Running the backbone once gives what running it in every epoch gives."""
-    from foretune.training import loop
-
-    changes = QUICK | {"strategy": "linear-probe", "epochs": 4.0, "lr": 0.02}
-    kept = fit(tmp_path / "kept", **changes)
-    ran, original = [], type(kept.backbone).forward
-    monkeypatch.setattr(loop, "extract", lambda *args: None)
-    monkeypatch.setattr(
-        type(kept.backbone), "forward", lambda self, batch: ran.append(1) or original(self, batch)
-    )
-    again = fit(tmp_path / "again", **changes)
-    assert len(ran) > 4 * 4
-    before, after = kept.backbone.model.state_dict(), again.backbone.model.state_dict()
-    for name, tensor in before.items():
-        torch.testing.assert_close(after[name], tensor, rtol=1e-4, atol=1e-5, msg=name)
-
-
 def test_listeners_and_checkpoints_do_not_change_the_run(fit, tmp_path):
     class Draws:
         def on(self, kind, values):

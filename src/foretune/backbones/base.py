@@ -30,6 +30,10 @@ class Backbone(ABC):
     def layers(self) -> LayerMap:
         """Return the layers in order and the depth of every parameter."""
 
+    @abstractmethod
+    def layers_changed(self) -> None:
+        """Look at the layers anew: a strategy has changed the modules."""
+
     @property
     @abstractmethod
     def max_length(self) -> int:
@@ -46,6 +50,31 @@ class Backbone(ABC):
     @abstractmethod
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
         """Return the head's output, for classification logits (batch, classes)."""
+
+    @property
+    @abstractmethod
+    def linear(self) -> bool:
+        """Return whether the head is a linear map of `features`."""
+
+    @abstractmethod
+    def split_points(self) -> tuple[int, ...]:
+        """Return every k at which the model can be split behind its first k layers, checked on this model."""
+
+    @abstractmethod
+    def hidden(self, batch: dict[str, Tensor], points: Sequence[int]) -> list[Tensor]:
+        """Return the output of the first k layers, (batch, tokens, hidden), for every k of `points`."""
+
+    @abstractmethod
+    def forward_from(self, k: int, hidden: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        """Return the head's output, given that of the first k layers: (batch, tokens, hidden)."""
+
+    @abstractmethod
+    def layer_means(self, batch: dict[str, Tensor]) -> Tensor:
+        """Return the mean over an example's tokens of every layer's input and output: (batch, n + 1, hidden)."""
+
+    @abstractmethod
+    def train_above(self, k: int) -> None:
+        """Put what lies above layer k into training mode, and the rest, which is frozen, into evaluation mode."""
 
     @abstractmethod
     def features(self, batch: dict[str, Tensor]) -> Tensor | None:
@@ -81,6 +110,10 @@ class Backbone(ABC):
     @abstractmethod
     def fingerprint(self) -> str:
         """Return a hash (hex) of the pretrained weights, to tell whether a resumed run fits."""
+
+    @abstractmethod
+    def state_key(self) -> str:
+        """Return what decides the frozen layers' output for given tokens: weights, and what was added to them."""
 
     @abstractmethod
     def save(self, folder: Path) -> None:

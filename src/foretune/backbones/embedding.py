@@ -52,9 +52,15 @@ class SeenRowsEmbedding(nn.Embedding):
         """Look up ids (batch, tokens)."""
         if self.training:
             return nn.functional.embedding(self.lookup[input], self.trained(), self.compact_padding)
-        with torch.no_grad():
-            self.weight[self.rows] = self.trained()
         return nn.functional.embedding(input, self.weight, self.padding_idx)
+
+    def train(self, mode: bool = True) -> SeenRowsEmbedding:
+        """Change the mode; for evaluation the trained rows are put into the whole table."""
+        if not mode and hasattr(self, "seen"):
+            with torch.no_grad():
+                self.weight[self.rows] = self.trained()
+        super().train(mode)
+        return self
 
     def fold(self) -> nn.Embedding:
         """Return a plain embedding with the trained rows put back."""

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from foretune.backbones import pooling, vocabulary
 from foretune.backbones.base import Backbone
 from foretune.backbones.embedding import SeenRowsEmbedding
-from foretune.backbones.layers import LayerMap, map_layers
+from foretune.backbones.layers import HEAD_NAMES, LayerMap, map_layers
 from foretune.backbones.source import Source, hub_closed, resolve
+from foretune.backbones.split import Layers, Slot, evaluating
 from foretune.backbones.tokenize import tokenize
 from foretune.data.store import RaggedStore
 from foretune.errors import BackboneError, ConfigError
@@ -35,6 +36,8 @@ class TextBackbone(Backbone):
         self._layers: LayerMap | None = None
         self._first_new: int | None = None
         self._pooling: pooling.MeanPooling | None = None
+        self._split: tuple[Layers, tuple[int, ...]] | None = None
+        self._added = ""  # what `learn_vocabulary` added: it decides the new rows of the table
         self._linear = False  # whether `linear_head` left a linear map on fixed features
 
     @property
@@ -43,6 +46,10 @@ class TextBackbone(Backbone):
         if self._layers is None:
             self._layers = map_layers(self.model)
         return self._layers
+
+    def layers_changed(self) -> None:
+        """Look at the layers anew: a strategy has changed the modules."""
+        self._layers, self._split = None, None
 
     @property
     def max_length(self) -> int:
@@ -73,6 +80,68 @@ class TextBackbone(Backbone):
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
         """Return logits (batch, classes) in float32."""
         return self.model(**batch).logits.float()
+
+    @property
+    def linear(self) -> bool:
+        """Return whether `linear_head` left a linear map of one vector per example, tried on two inputs."""
+        with torch.no_grad(), evaluating(self.model):
+            return self._linear and self.features(self._sample()) is not None
+
+    def split_points(self) -> tuple[int, ...]:
+        """Return every k behind which the model can be split, tried on two short inputs of unequal length."""
+        return self._splitting()[1]
+
+    def _splitting(self) -> tuple[Layers, tuple[int, ...]]:
+        """Return the layers and the split points; found once, and again when layers were added."""
+        parent = self.model.get_submodule(self.layers.path) if self.layers.path else None
+        layers = Layers(tuple(Slot(parent, name) for name in parent._modules) if parent is not None else ())
+        if self._split is None or self._split[0].count != layers.count:
+            with evaluating(self.model):
+                self._split = (layers, layers.points(lambda: self.forward(self._sample())))
+        return self._split
+
+    def _base(self) -> nn.Module:
+        """Return the model without its head."""
+        prefix = getattr(self.model, "base_model_prefix", "")
+        return getattr(self.model, prefix, self.model) if prefix else self.model
+
+    def _sample(self) -> dict[str, Tensor]:
+        """Return two short inputs of unequal length."""
+        device = next(self.model.parameters()).device
+        ids = torch.arange(10, 22, device=device).reshape(2, 6) % self.model.config.vocab_size
+        mask = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 0, 0, 0]], device=device)
+        return {"input_ids": torch.where(mask.bool(), ids, self.padding), "attention_mask": mask}
+
+    def hidden(self, batch: dict[str, Tensor], points: Sequence[int]) -> list[Tensor]:
+        """Return the output of the first k layers, (batch, tokens, hidden), for every k of `points`."""
+        return self._splitting()[0].read(lambda: self.model(**batch), points)
+
+    def forward_from(self, k: int, hidden: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        """Return logits (batch, classes), given the output of the first k layers."""
+        with self._splitting()[0].starting_at(k, hidden):
+            return self.forward(batch)
+
+    def layer_means(self, batch: dict[str, Tensor]) -> Tensor:
+        """Return every layer's mean over the real tokens: (batch, n + 1, hidden), embeddings first."""
+        points = range(self._splitting()[0].count + 1)
+        stacked = torch.stack(self.hidden(batch, list(points)), dim=1)  # (batch, n + 1, tokens, hidden)
+        mask = batch.get("attention_mask")
+        if mask is None:
+            return stacked.mean(dim=2)
+        weights = mask[:, None, :, None].to(stacked.dtype)
+        return (stacked * weights).sum(dim=2) / weights.sum(dim=2)
+
+    def train_above(self, k: int) -> None:
+        """Put layers from k on and the head into training mode, what is frozen into evaluation mode."""
+        self.model.train()
+        if k == 0:
+            return
+        self._base().eval()
+        for name, module in self._base().named_modules():
+            if name.split(".")[-1] in HEAD_NAMES:
+                module.train()
+        for slot in self._splitting()[0].slots[k:]:
+            slot.module.train()
 
     def features(self, batch: dict[str, Tensor]) -> Tensor | None:
         """Return the classifier's input (batch, hidden), or None where it reads every token (decoders)."""
@@ -109,6 +178,7 @@ class TextBackbone(Backbone):
         if unknown:
             self._first_new = vocabulary.add_tokens(self.tokenizer, self.model, unknown)
             self._layers = None
+            self._added = f"{''.join(unknown)} seed {torch.initial_seed()}"
         return len(unknown)
 
     def fold_embeddings(self) -> None:
@@ -138,11 +208,10 @@ class TextBackbone(Backbone):
     def _pools_the_mean(self) -> bool:
         """Compare the new layer with the formula on two short inputs of unequal length."""
         self.model.eval()
-        ids = torch.arange(10, 22).reshape(2, 6) % self.model.config.vocab_size
-        mask = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 0, 0, 0]])
-        output = self.model(input_ids=ids, attention_mask=mask, output_hidden_states=True)
+        batch = self._sample()
+        output = self.model(**batch, output_hidden_states=True)
         below, top = output.hidden_states[-2:]
-        expected = pooling.normalised_mean(below, mask)
+        expected = pooling.normalised_mean(below, batch["attention_mask"])
         return torch.allclose(top[:, 0], expected, atol=2e-2)
 
     def linear_head(self) -> tuple[list[nn.Parameter], float]:
@@ -162,6 +231,10 @@ class TextBackbone(Backbone):
     def fingerprint(self) -> str:
         """Return the hash of the weights that this model was loaded from (hex)."""
         return self.source.fingerprint()
+
+    def state_key(self) -> str:
+        """Return the hash of the weights and what was added to them: tokens, mean pooling."""
+        return f"{self.fingerprint()} {self._added} {'mean' if self._pooling else 'own'}"
 
     def save(self, folder: Path) -> None:
         """Write config, safetensors and tokenizer; plain `from_pretrained` loads them."""

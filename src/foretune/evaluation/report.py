@@ -35,6 +35,7 @@ class ReportData:
     mistakes: list[dict[str, Any]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     timings: dict[str, str] = field(default_factory=dict)
+    forecast: dict[str, Any] | None = None  # what was forecast before the run, beside the outcome
     truncated: str | None = None
     recipe_toml: str = ""
 

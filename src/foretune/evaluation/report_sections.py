@@ -117,6 +117,24 @@ def warnings(data: ReportData) -> str:
     return f'<section><h2>Warnings</h2><ul class="warnings">{items}</ul></section>'
 
 
+def forecast_and_outcome(data: ReportData) -> str:
+    """Return what was forecast before the run beside what came out; nothing where no plan was made."""
+    held = data.forecast
+    if held is None:
+        return ""
+    metric, score, seconds, memory = held["metric"], held["score"], held["seconds"], held["peak_memory_bytes"]
+    span = f"{_show(metric, score['forecast'])} <span class=soft>({_range(metric, score)})</span>"
+    rows = [
+        [escape(_spoken(metric)), span, _show(metric, score["outcome"])],
+        ["whole run, s", f"{seconds['forecast']:.0f}", f"{seconds['outcome']:.0f}"],
+        ["peak memory, GB", f"{memory['forecast'] / 1e9:.2f}", f"{memory['outcome'] / 1e9:.2f}"],
+    ]
+    verdict = "inside" if held["inside"] else "<strong>outside</strong>"
+    table = _table(["", "forecast", "outcome"], rows, {1, 2})
+    note = f'<p class="soft">The score lies {verdict} the 90 % interval of the forecast.</p>'
+    return f"<section><h2>Forecast and outcome</h2>{table}{note}</section>"
+
+
 def all_scores(data: ReportData) -> str:
     """Return the table of every metric on every split."""
     rows = [
@@ -230,6 +248,7 @@ def timings_and_recipe(data: ReportData) -> str:
 SECTIONS = (
     headline,
     warnings,
+    forecast_and_outcome,
     all_scores,
     curves,
     per_class_table,

@@ -16,7 +16,6 @@ class LinearProbe(Strategy):
     """Train the classifier alone (Alain and Bengio 2016)."""
 
     name = "linear-probe"
-    frozen_backbone = True
     about = "only a linear classifier trains; fastest, and a sound choice with few labels"
 
     _gain = 1.0  # of the head's dense layer, see `Backbone.linear_head`
@@ -38,4 +37,5 @@ class LinearProbe(Strategy):
     def phases(self, backbone: Backbone, settings: Settings, recipe: Recipe) -> list[Phase]:
         """Return one phase; the rate is in units of the features' size."""
         names = tuple(n for n, p in backbone.model.named_parameters() if p.requires_grad)
-        return [Phase("probe", 1.0, (ParameterGroup(names, settings.lr / self._gain, recipe.weight_decay),))]
+        group = ParameterGroup(names, settings.lr / self._gain, recipe.weight_decay)
+        return [Phase("probe", settings.epochs, (group,))]

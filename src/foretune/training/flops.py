@@ -29,30 +29,35 @@ class FlopModel:
         return float((self.constant + self.linear * t + self.quadratic * t * t).sum())
 
 
-def fit_flops(backbone: Backbone) -> FlopModel:
-    """Count one step at three lengths with torch's FLOP counter and solve for the three coefficients."""
+def fit_flops(backbone: Backbone, start: int = 0) -> FlopModel:
+    """Count one step at three lengths with torch's FLOP counter and solve for the three coefficients.
+
+    `start`: the split point from which the step runs, 0 for the whole model.
+    """
     points = [t for t in (8, 16, 32) if t <= backbone.max_length]
     if len(points) < 3:
         return FlopModel(0.0, 0.0, 0.0)
-    counted = [_count(backbone, t) for t in points]
+    counted = [_count(backbone, t, start) for t in points]
     matrix = np.array([[1.0, t, t * t] for t in points])
     constant, linear, quadratic = np.linalg.solve(matrix, np.array(counted))
     return FlopModel(float(constant), float(linear), float(max(quadratic, 0.0)))
 
 
-def _count(backbone: Backbone, tokens: int) -> float:
+def _count(backbone: Backbone, tokens: int, start: int) -> float:
     """Count forward and backward of one example; gradients are dropped and nothing is updated."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
+    from foretune.backbones.split import evaluating
+
     device = next(backbone.model.parameters()).device
-    was_training = backbone.model.training
-    backbone.model.eval()  # without dropout: no random numbers are drawn
-    ids = torch.ones(1, tokens, dtype=torch.int64, device=device)
-    with FlopCounterMode(display=False) as counter:
-        loss = backbone.forward({"input_ids": ids}).sum()
-        if loss.requires_grad:
-            loss.backward()
+    batch = {"input_ids": torch.ones(1, tokens, dtype=torch.int64, device=device)}
+    with evaluating(backbone.model):  # without dropout: no random numbers are drawn
+        below = backbone.hidden(batch, [start])[0].detach() if start > 0 else None
+        with FlopCounterMode(display=False) as counter:
+            outputs = backbone.forward(batch) if below is None else backbone.forward_from(start, below, batch)
+            loss = outputs.sum()
+            if loss.requires_grad:
+                loss.backward()
     backbone.model.zero_grad(set_to_none=True)
-    backbone.model.train(was_training)
     return float(counter.get_total_flops())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from foretune.backbones.base import Backbone
     from foretune.data.store import RaggedStore
     from foretune.tasks.base import Task
+    from foretune.training.feed import Feed
 
+T = TypeVar("T")
 TOKENS = 4096  # of one forward pass without gradients, padding included
 
 
@@ -55,42 +57,22 @@ def predict(
     store: RaggedStore,
     runtime: Runtime,
     budget: int = TOKENS,
-    features: np.ndarray | None = None,
+    feed: Feed | None = None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield (rows, activated outputs) for every example once, short ones first.
 
-    rows: (batch,) positions in `store`; outputs: (batch, …) float32. `features`, where given, are what
-    `extract` returned for `store`: then only the head runs. When memory runs out, the batch is halved and the
-    rest goes on with smaller ones. Raises ResourceError where one example is too much.
+    rows: (batch,) positions in `store`; outputs: (batch, …) float32. `feed`, where given, starts behind what is
+    cached for `store`. When memory runs out, the batch is halved and the rest goes on with smaller ones. Raises
+    ResourceError where one example is too much.
     """
 
-    def run(rows: np.ndarray) -> Tensor:
-        if features is not None:
-            return task.activate(backbone.head(as_tensor(features[rows], runtime)))
-        return task.activate(backbone.forward(batch_on(backbone, store, rows, runtime)))
+    def run(rows: np.ndarray) -> np.ndarray:
+        outputs = (
+            backbone.forward(batch_on(backbone, store, rows, runtime)) if feed is None else feed(rows)[0]
+        )
+        return task.activate(outputs).float().cpu().numpy()
 
-    yield from _run_all(backbone, store, runtime, budget, run)
-
-
-def extract(
-    backbone: Backbone, store: RaggedStore, runtime: Runtime, budget: int = TOKENS
-) -> np.ndarray | None:
-    """Return what the frozen backbone hands to its linear head, (n, hidden) float32, or None where it has none.
-
-    With dropout off, this is what every epoch would compute again.
-    """
-    found: np.ndarray | None = None
-
-    def run(rows: np.ndarray) -> Tensor | None:
-        return backbone.features(batch_on(backbone, store, rows, runtime))
-
-    for rows, outputs in _run_all(backbone, store, runtime, budget, run):
-        if outputs is None:
-            return None
-        if found is None:
-            found = np.empty((len(store), outputs.shape[1]), dtype=np.float32)
-        found[rows] = outputs
-    return found
+    yield from run_all(backbone, store, runtime, budget, run)
 
 
 def batch_on(backbone: Backbone, store: RaggedStore, rows: np.ndarray, runtime: Runtime) -> dict[str, Tensor]:
@@ -98,22 +80,15 @@ def batch_on(backbone: Backbone, store: RaggedStore, rows: np.ndarray, runtime: 
     return {name: tensor.to(runtime.device) for name, tensor in backbone.collate(store, rows).items()}
 
 
-def as_tensor(array: np.ndarray, runtime: Runtime) -> Tensor:
-    """Return an array as a tensor on the runtime's device."""
-    import torch
+def run_all(
+    backbone: Backbone, store: RaggedStore, runtime: Runtime, budget: int, run: Callable[[np.ndarray], T]
+) -> Iterator[tuple[np.ndarray, T]]:
+    """Yield (rows, run(rows)) for every example, by batches of near-equal length, without gradients."""
+    from foretune.backbones.split import evaluating
 
-    return torch.from_numpy(array).to(runtime.device)
-
-
-def _run_all(
-    backbone: Backbone, store: RaggedStore, runtime: Runtime, budget: int, run: Callable[[np.ndarray], Any]
-) -> Iterator[tuple[np.ndarray, Any]]:
-    """Yield (rows, run(rows) as float32) for every example, by batches of near-equal length."""
-    was_training = backbone.model.training
-    backbone.model.eval()
     order = order_by_length(store.lengths)
     lengths = store.lengths[order]
-    try:
+    with evaluating(backbone.model):
         position = 0
         while position < len(order):
             stop = _next_stop(lengths[position:], budget) + position
@@ -130,16 +105,13 @@ def _run_all(
                 continue
             yield rows, outputs
             position = stop
-    finally:
-        backbone.model.train(was_training)
 
 
-def _without_gradients(run: Callable[[np.ndarray], Any], rows: np.ndarray, runtime: Runtime) -> Any:
+def _without_gradients(run: Callable[[np.ndarray], T], rows: np.ndarray, runtime: Runtime) -> T:
     import torch
 
     with torch.inference_mode(), runtime.autocast():
-        outputs = run(rows)
-    return None if outputs is None else outputs.float().cpu().numpy()
+        return run(rows)
 
 
 def free_memory(runtime: Runtime) -> None:

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from foretune.training.flops import FlopModel
-
 if TYPE_CHECKING:
     from foretune.backbones.base import Backbone
     from foretune.data.store import RaggedStore
@@ -36,8 +34,9 @@ class Job:
     identity: str  # hash of data, weights and recipe: a checkpoint of another run is refused
     events: Events
     runtime: Runtime
-    flops: FlopModel
     events_file: Path | None = None
+    deadline: float | None = None  # on the clock of time.perf_counter: everything must be done by then
+    closing: float = 0.0  # seconds that evaluation, baselines and saving take after training
 
     @property
     def checkpoints_folder(self) -> Path:

@@ -11,19 +11,22 @@ import numpy as np
 import torch
 
 from foretune.errors import CheckpointError, Interrupted
-from foretune.strategies.base import Phase
 from foretune.training import checkpoint as checkpoints
 from foretune.training import optim, randomness
 from foretune.training.batching import BatchPlan
 from foretune.training.checkpoint import Checkpoint, Checkpoints
-from foretune.training.inference import extract, predict
+from foretune.training.feed import HEAD, Feed
+from foretune.training.flops import FlopModel, fit_flops
+from foretune.training.inference import predict
 from foretune.training.job import Job
+from foretune.training.prefix import WORTH, Prefix, starts
 from foretune.training.signals import StopRequest
 from foretune.training.state import Progress
 from foretune.training.step import Stepper
 
 EVALUATION_SHARE = 0.2  # of the training time that evaluations on dev may take before they become rarer
-FROZEN_EVALUATIONS = 10  # at most, where the backbone is frozen and epochs take milliseconds
+FROZEN_EVALUATIONS = 10  # at most in a phase whose backbone is frozen: epochs take milliseconds
+CLOSING_MARGIN = 1.2  # on the time that evaluation, baselines and saving are expected to take
 BACKWARD = 2  # a backward pass costs about twice its forward pass
 
 
@@ -40,7 +43,13 @@ class Loop:
     def __post_init__(self) -> None:
         job = self.job
         self.plan = BatchPlan(job.train_store.lengths, job.settings.batch_tokens, job.recipe.seed)
-        self.total = max(round(job.settings.epochs * self.plan.steps_per_epoch), 1)
+        self.phases = job.strategy.phases(job.backbone, job.settings, job.recipe)
+        self.ends = np.cumsum([max(round(p.epochs * self.plan.steps_per_epoch), 1) for p in self.phases])
+        self.total = int(self.ends[-1])
+        self.trained = {name for phase in self.phases for group in phase.groups for name in group.names}
+        self.frozen = starts(self.phases, job.backbone)
+        self.starts = self._starts()
+        self.feeds: dict[str, dict[int, Feed]] = {}
         self.checkpoints = Checkpoints(job.checkpoints_folder)
         self.every = self._evaluation_interval()
 
@@ -49,32 +58,39 @@ class Loop:
         job = self.job
         randomness.seed_everything(job.recipe.seed)
         job.backbone.model.train()
-        phases = job.strategy.phases(job.backbone, job.settings, job.recipe)
-        self.trained = {name for phase in phases for group in phase.groups for name in group.names}
         start = self._restore() if resume else None
         self.state.micro_tokens = (
             self.state.micro_tokens or job.recipe.micro_tokens or job.settings.batch_tokens
         )
         job.events.emit("start", total=self.total, step=self.state.step, per_epoch=self.plan.steps_per_epoch)
         self._started = self._saved_at = time.perf_counter()
-        self._extract()
-        for phase, first, last in self._bounds(phases):
+        for number, (first, last) in enumerate(pairwise([0, *map(int, self.ends)])):
             done = self.state.step >= last or self.state.stopped_early
             if not done or (last == self.total and start is not None):
-                self._phase(phase, first, last, start)
+                self._phase(number, first, last, start)
                 start = None
         self._use_best()
         job.events.emit("trained", step=self.state.step, stopped_early=self.state.stopped_early)
         return self.state
 
-    def _phase(self, phase: Phase, first: int, last: int, start: Checkpoint | None) -> None:
-        """Run the steps [first, last) that are not done yet."""
-        job, state = self.job, self.state
+    def _phase(self, number: int, first: int, last: int, start: Checkpoint | None) -> None:
+        """Run the steps [first, last) of phase `number` that are not done yet."""
+        job, state, phase = self.job, self.state, self.phases[number]
         self.optimizer = optim.make_optimizer(job.backbone.model, phase)
         if start is not None:
-            self._load(start, first)
-        job.backbone.model.train()
-        stepper = Stepper(job, self.optimizer, self._pause, self.train_features)
+            self._load_weights(start)
+        feed = self._feed("train", number)
+        self.dev_feed = None if job.dev_store is None else self._feed("dev", number)
+        flops = FlopModel(0.0, 0.0, 0.0) if feed.start == HEAD else fit_flops(job.backbone, feed.start)
+        frozen = self.frozen[number]
+        job.backbone.train_above(job.backbone.layers.count if frozen == HEAD else frozen)
+        if start is not None:
+            self._load_rest(start, first)
+        if state.step == first:
+            state.evaluations_without_gain = 0
+        every = max(self.every, (last - first) // FROZEN_EVALUATIONS) if feed.start == HEAD else self.every
+        job.events.emit("phase", name=phase.name, first=first, last=last, start=feed.start)
+        stepper = Stepper(job, self.optimizer, self._pause, feed, flops)
         while state.step < last and not state.stopped_early:
             factor = optim.schedule(state.step - first, last - first, job.recipe.warmup)
             optim.set_rates(self.optimizer, factor)
@@ -82,15 +98,53 @@ class Loop:
             state.step += 1
             state.record_loss(state.step, loss, factor)
             self._tell(loss, factor)
-            if state.step % self.every == 0 or state.step == self.total:
-                self._evaluate()
+            late = self._out_of_time()
+            if (state.step - first) % every == 0 or state.step == last or late:
+                self._evaluate(last_phase=last == self.total)
+            state.stopped_early = state.stopped_early or late
             self._pause()
 
-    def _bounds(self, phases: list[Phase]) -> list[tuple[Phase, int, int]]:
-        """Return (phase, first step, step after the last) for each phase."""
-        ends = np.round(np.cumsum([0.0] + [phase.share for phase in phases]) * self.total).astype(int)
-        ends[-1] = self.total
-        return [(phase, int(a), int(b)) for phase, (a, b) in zip(phases, pairwise(ends), strict=True)]
+    def _out_of_time(self) -> bool:
+        """Return whether no more than what follows training fits before the deadline."""
+        job = self.job
+        if job.deadline is None or time.perf_counter() + job.closing * CLOSING_MARGIN < job.deadline:
+            return False
+        steps = f"step {self.state.step} of {self.total}"
+        text = f"The budget is used up but for evaluation and saving: stopped at {steps}."
+        job.events.emit("note", text=text)
+        return True
+
+    def _starts(self) -> list[int]:
+        """Return where each phase starts: behind its frozen layers, where caching them pays."""
+        if self.job.recipe.cache == "off":
+            return [0] * len(self.phases)
+        pairs = zip(self.phases, self.frozen, strict=True)
+        cached = sum(phase.epochs for phase, start in pairs if start != 0)
+        return self.frozen if cached >= WORTH else [0] * len(self.phases)
+
+    def _feed(self, part: str, number: int) -> Feed:
+        """Return the feed of a phase; the first that needs the cache fills it for all that follow."""
+        job, start = self.job, self.starts[number]
+        store = job.train_store if part == "train" else job.dev_store
+        assert store is not None
+        prefix = Prefix(job.backbone, store, job.runtime, job.recipe.cache)
+        if start == 0:
+            return prefix.whole()
+        if part not in self.feeds:
+            points = sorted({point for point in self.starts[number:] if point != 0})
+            self.feeds[part], computed = prefix.compute(points)
+            self._count_prefix(part, computed)
+        if start not in self.feeds[part]:
+            text = f"No room to cache the frozen layers of the {part} data: they run in every step instead."
+            job.events.emit("note", text=text)
+        return self.feeds[part].get(start) or prefix.whole()
+
+    def _count_prefix(self, part: str, computed: list[int]) -> None:
+        """Count the work of a frozen backbone, which is done once."""
+        if part == "train" and HEAD in computed and self.state.tokens == 0:
+            lengths = self.job.train_store.lengths
+            self.state.tokens = self.state.padded_tokens = int(lengths.sum())
+            self.state.flops = fit_flops(self.job.backbone).total(lengths)
 
     def _pause(self) -> None:
         """A safe point: save when it is time, and stop when asked to."""
@@ -151,31 +205,17 @@ class Loop:
         self.state = found.progress
         return found
 
-    def _load(self, start: Checkpoint, first: int) -> None:
-        """Put weights, optimizer, gradients and random states back into a phase that begins at step `first`."""
+    def _load_weights(self, start: Checkpoint) -> None:
+        """Put the weights of a checkpoint into the model."""
+        checkpoints.load_trainable(self.job.backbone.model, start.tensors_of("weight"))
+
+    def _load_rest(self, start: Checkpoint, first: int) -> None:
+        """Put optimizer, gradients and random states back into a phase that begins at step `first`."""
         model = self.job.backbone.model
-        checkpoints.load_trainable(model, start.tensors_of("weight"))
         if start.progress.step > first:  # else the optimizer's state is the phase before's
             checkpoints.load_optimizer(self.optimizer, start.tensors_of("optimizer"))
         checkpoints.load_gradients(model, start.tensors_of("grad"))
         randomness.restore(start.tensors, start.values["rng"])
-
-    def _extract(self) -> None:
-        """Run a backbone that stays frozen once over all examples, instead of in every epoch."""
-        job, state = self.job, self.state
-        self.train_features = self.dev_features = None
-        if not job.strategy.frozen_backbone:
-            return
-        self.train_features = extract(job.backbone, job.train_store, job.runtime)
-        if self.train_features is None:
-            return
-        if job.dev_store is not None:
-            self.dev_features = extract(job.backbone, job.dev_store, job.runtime)
-        self.every = max(self.every, self.total // FROZEN_EVALUATIONS)
-        if state.tokens == 0:
-            lengths = job.train_store.lengths
-            state.tokens = state.padded_tokens = int(lengths.sum())
-            state.flops = job.flops.total(lengths)
 
     def _evaluation_interval(self) -> int:
         """Return the steps between evaluations: whole epochs, more where the dev set is large."""
@@ -185,15 +225,13 @@ class Loop:
         cost = self.job.dev_store.lengths.sum() / (1 + BACKWARD) / max(self.job.train_store.lengths.sum(), 1)
         return epoch * max(int(np.ceil(cost / EVALUATION_SHARE)), 1)
 
-    def _evaluate(self) -> None:
+    def _evaluate(self, last_phase: bool) -> None:
         """Score the dev set, keep the weights if they are the best so far, stop if they stay behind."""
         job, state = self.job, self.state
         if job.dev is None or job.dev_store is None or job.dev.targets is None:
             return
         scores = job.task.scores()
-        for rows, outputs in predict(
-            job.backbone, job.task, job.dev_store, job.runtime, features=self.dev_features
-        ):
+        for rows, outputs in predict(job.backbone, job.task, job.dev_store, job.runtime, feed=self.dev_feed):
             scores.update(outputs, job.dev.targets[rows])
         values = scores.point()
         value = values[job.metric] if job.task.metrics[job.metric] else -values[job.metric]
@@ -204,9 +242,8 @@ class Loop:
             state.best, state.best_step = value, state.step
             self.checkpoints.save_best(self._weights(), state.step)
         state.evaluations_without_gain = 0 if gain else state.evaluations_without_gain + 1
-        state.stopped_early = (
-            job.recipe.patience > 0 and state.evaluations_without_gain >= job.recipe.patience
-        )
+        patience = job.recipe.patience
+        state.stopped_early = last_phase and 0 < patience <= state.evaluations_without_gain
 
     def _use_best(self) -> None:
         """Put the best weights into the model, unless they are the last ones."""

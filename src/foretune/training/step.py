@@ -13,7 +13,9 @@ import torch
 from foretune.errors import ResourceError, TrainingError
 from foretune.training import randomness
 from foretune.training.batching import split_rows
-from foretune.training.inference import as_tensor, batch_on, free_memory, out_of_memory, too_long
+from foretune.training.feed import HEAD, Feed
+from foretune.training.flops import FlopModel
+from foretune.training.inference import free_memory, out_of_memory, too_long
 from foretune.training.state import Progress
 
 if TYPE_CHECKING:
@@ -27,7 +29,8 @@ class Stepper:
     job: Job
     optimizer: torch.optim.Optimizer
     pause: Callable[[], None]
-    features: np.ndarray | None = None  # of the training examples, where the backbone is frozen
+    feed: Feed
+    flops: FlopModel
 
     def run(self, rows: np.ndarray, state: Progress) -> float:
         """Accumulate the gradient of the mean loss over `rows`, clip it, update; return that loss.
@@ -67,15 +70,9 @@ class Stepper:
 
     def _backward(self, rows: np.ndarray, normaliser: float, share: float) -> float:
         job, device = self.job, self.job.runtime.device
-        batch = (
-            {} if self.features is not None else batch_on(job.backbone, job.train_store, rows, job.runtime)
-        )
         targets = torch.from_numpy(job.train.targets[rows]).to(device)  # type: ignore[index]
         with job.runtime.autocast():
-            if self.features is None:
-                outputs = job.backbone.forward(batch)
-            else:
-                outputs = job.backbone.head(as_tensor(self.features[rows], job.runtime))
+            outputs, batch = self.feed(rows)
             loss = job.task.loss(outputs, targets) / normaliser
             extra = job.strategy.extra_loss(job.backbone.model, batch, outputs)
             if extra is not None:
@@ -87,11 +84,11 @@ class Stepper:
         """Add a micro-batch to the counters, or take it back with `sign` -1."""
         lengths = self.job.train_store.lengths[rows]
         state.examples += sign * len(rows)
-        if self.features is not None:
+        if self.feed.start == HEAD:
             return  # the backbone's work was counted when it was done, once
         state.tokens += sign * int(lengths.sum())
         state.padded_tokens += sign * int(lengths.max()) * len(rows)
-        state.flops += sign * self.job.flops.total(lengths)
+        state.flops += sign * self.flops.total(lengths)
 
     def _update(self, rows: np.ndarray, state: Progress) -> None:
         trained = [p for group in self.optimizer.param_groups for p in group["params"]]

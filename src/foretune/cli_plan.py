@@ -1,0 +1,152 @@
+"""`foretune plan` and `foretune ledger`: from options to the call, from results to tables."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from foretune.cli_guard import go_offline, say
+from foretune.display import console, put
+from foretune.errors import ConfigError
+from foretune.forecast.plan import Choice, Plan, duration
+from foretune.recipe import Recipe
+
+if TYPE_CHECKING:
+    from foretune.forecast.records import Outcome
+
+_RECIPE = ("text", "target", "separator", "max_tokens", "metric", "seed", "precision", "device", "offline")
+_PLAN = ("backbones", "strategies", "budget", "memory", "goal", "target_score")
+SHOWN_OUTCOMES = 20
+
+
+def run(given: dict[str, Any]) -> Plan:
+    """Return the plan of the options, and write it where asked. Raises ForetuneError."""
+    recipe = Recipe() if given["recipe"] is None else Recipe.read(given["recipe"])
+    recipe = recipe.with_changes(**{k: given[k] for k in _RECIPE if given[k] not in (None, False)})
+    output: Path | None = given["output"]
+    if output is not None and not output.expanduser().parent.is_dir():
+        raise ConfigError(f"--output {output}: there is no folder {output.parent}. Make it first.")
+    if recipe.offline:
+        go_offline()
+    from foretune.api import plan
+
+    tell = (lambda text: None) if given["quiet"] else (lambda text: say(f"{text} …"))
+    found = plan(
+        given["data"],
+        dev=given["dev"],
+        test=given["test"],
+        recipe=recipe,
+        tell=tell,
+        **{k: given[k] for k in _PLAN},
+    )
+    if output is not None:
+        found.save(output.expanduser())
+    return found
+
+
+def show_plan(plan: Plan, data: str, out: TextIO) -> None:
+    """Print the candidates best first, why the best leads, what labels would buy, and the command."""
+    screen = console(out)
+    screen.print(_candidates(plan))
+    best = plan.best
+    put(screen, f"\n{best.backbone} with {best.strategy}:", style="bold")
+    for reason in best.why:
+        put(screen, f"  {reason}")
+    put(screen, f"\nLabels: {_labels(plan)}")
+    for text in plan.advice:
+        put(screen, text, style="yellow")
+    put(screen, f"\nPlanned in {duration(plan.seconds_spent)}. To fine-tune:")
+    put(screen, f"  {plan.command.replace('DATA', shlex.quote(data))}", style="bold")
+
+
+def _candidates(plan: Plan) -> Any:
+    from rich.table import Table
+
+    part = {"test": "the test rows", "dev": "the dev rows"}.get(plan.held_out, plan.held_out)
+    table = Table(title=f"Expected {plan.best.metric} on {part}, with 90 % intervals", title_justify="left")
+    for name in ("backbone", "strategy"):
+        table.add_column(name, overflow="fold")
+    for name in ("score", "interval", "time", "memory", "disk"):
+        table.add_column(name, justify="right")
+    for choice in plan.candidates:
+        table.add_row(*_row(choice), style="bold" if choice is plan.best else "dim" if choice.over else "")
+    return table
+
+
+def _row(choice: Choice) -> list[str]:
+    spans = f"{100 * choice.low:.1f} – {100 * choice.high:.1f}"
+    memory = "too much" if choice.peak_memory_bytes > 1 << 60 else f"{choice.peak_memory_bytes / 1e9:.1f} GB"
+    name = f"{choice.strategy} ({choice.over})" if choice.over else choice.strategy
+    return [
+        choice.backbone, name, f"{100 * choice.value:.1f}", spans, duration(choice.seconds), memory,
+        f"{choice.disk_bytes / 1e6:,.0f} MB",
+    ]  # fmt: skip
+
+
+def _labels(plan: Plan) -> str:
+    now, parts = plan.best.value, []
+    for times in (2, 5):
+        score = plan.labels[f"x{times}"]
+        gain = 100 * (score["value"] - now)
+        parts.append(
+            f"{times} × as many would give about {100 * score['value']:.1f} "
+            f"({100 * score['low']:.1f} – {100 * score['high']:.1f}; {gain:+.1f} points)"
+        )
+    target = plan.labels.get("target")
+    if target:
+        parts.append(_target(target))
+    return f"{plan.labels['n']:,} now. " + "; ".join(parts) + "."
+
+
+def _target(target: dict[str, Any]) -> str:
+    aim = f"{100 * target['score']:.1f}"
+    if target["value"] is None:
+        best = "" if target["low"] is None else f" (with luck from {target['low']:,} labels)"
+        return f"{aim} is out of reach with this kind of model and data{best}"
+    high = "never" if target["high"] is None else f"{target['high']:,}"
+    return f"{aim} needs about {target['value']:,} labels ({target['low'] or 0:,} – {high})"
+
+
+def show_ledger(outcomes: Sequence[Outcome], summary: dict[str, Any], place: str, out: TextIO) -> None:
+    """Print the newest outcomes with their forecasts, and what they say of the forecasts."""
+    from rich.table import Table
+
+    screen = console(out)
+    if not outcomes:
+        put(
+            screen,
+            f"The ledger ({place}) is empty. Every `foretune fit` adds a line: numbers and fingerprints only.",
+        )
+        return
+    table = Table(title=f"Newest of {len(outcomes):,} outcomes in {place}", title_justify="left")
+    for name in ("date", "data", "backbone", "strategy"):
+        table.add_column(name, overflow="fold")
+    for name in ("rows", "score", "forecast", "time", "forecast time"):
+        table.add_column(name, justify="right")
+    for outcome in list(outcomes)[-SHOWN_OUTCOMES:]:
+        table.add_row(*_outcome(outcome))
+    screen.print(table)
+    for name, value in summary.items():
+        put(screen, f"{name.replace('_', ' ')}: {_plain(value)}")
+
+
+def _outcome(outcome: Outcome) -> list[str]:
+    promise = outcome.promise
+    span, time = "–", "–"
+    if promise is not None:
+        span = f"{100 * promise.value:.1f} ({100 * promise.low:.1f} – {100 * promise.high:.1f})"
+        time = "–" if promise.seconds is None else duration(promise.seconds)
+    return [
+        outcome.date, outcome.data[:8], outcome.backbone, outcome.strategy, f"{outcome.n:,}",
+        f"{100 * outcome.score:.1f}", span, duration(outcome.seconds), time,
+    ]  # fmt: skip
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key.replace('_', ' ')} {_plain(item)}" for key, item in value.items())
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return "none yet" if value is None else str(value)
