@@ -1,6 +1,6 @@
 """How good the forecasts are: leave one data set out, over outcomes that `benchmarks/ledger.py` measured.
 
-    python benchmarks/forecast.py OUTCOMES.jsonl [--metric accuracy] [--ship PATH]
+    python benchmarks/forecast.py OUTCOMES.jsonl [--metric accuracy] [--split test] [--ship PATH]
 
 For every data set the quality model is fitted on all others and forecasts every candidate (backbone x strategy)
 of this one. Prints Markdown tables and, as the last line, a JSON object. `--ship` also writes the outcomes as the
@@ -29,6 +29,7 @@ PARAMETERS = {
     "roformer-zh-small": 15.3, "minilm-l3": 17.4, "minilm-l6": 22.7, "granite-30m-en": 30.3, "bge-small-en": 33.4,
     "mpnet-base": 109.5,
 }  # fmt: skip
+DEV_ROWS = 150  # of `benchmarks/ledger.py`, for lines that do not say
 Judge = Callable[[Outcome], float]
 
 
@@ -46,21 +47,22 @@ class Line:
         return self.outcome.data, self.outcome.n, self.seed
 
 
-def read_lines(path: Path, metric: str) -> tuple[list[Line], int]:
+def read_lines(path: Path, metric: str, split: str = "test") -> tuple[list[Line], int]:
     """Return the lines that can be judged, and how many others there are."""
     found = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
-    lines = [line_of(values, metric) for values in found if values.get("predictors")]
+    lines = [line_of(values, metric, split) for values in found if values.get("predictors")]
     return sorted(lines, key=lambda line: line.choice), len(found) - len(lines)
 
 
-def line_of(values: dict[str, Any], metric: str) -> Line:
-    """Return one line of `benchmarks/ledger.py`."""
+def line_of(values: dict[str, Any], metric: str, split: str = "test") -> Line:
+    """Return one line of `benchmarks/ledger.py`, scored on its rows of `split`."""
     outcome = Outcome(
         data=values["data"], task=values.get("task", "text-classification"), n=values["train_rows"],
         classes=values["classes"], tokens=float(values.get("tokens") or values["predictors"].get("tokens", 0.0)),
         backbone=values["backbone"], backbone_fingerprint=values.get("backbone_fingerprint", ""),
-        strategy=values["strategy"], metric=metric, n_test=values["test_rows"], predictors=values["predictors"],
-        score=values["metrics"]["test"][metric]["value"], seconds=values["seconds"],
+        strategy=values["strategy"], metric=metric, predictors=values["predictors"],
+        n_test=values["test_rows"] if split == "test" else values.get("dev_rows", DEV_ROWS),
+        score=values["metrics"][split][metric]["value"], seconds=values["seconds"],
         peak_memory_bytes=values["train"]["peak_memory_bytes"], version=values.get("version", ""),
         machine=values.get("machine", ""), date=values.get("date", ""),
     )  # fmt: skip
@@ -227,17 +229,27 @@ def main() -> None:
     )
     parser.add_argument("outcomes", type=Path)
     parser.add_argument("--metric", default="accuracy")
+    parser.add_argument(
+        "--split", choices=("test", "dev"), default="test", help="dev: rows of the training file"
+    )
     parser.add_argument("--ship", type=Path, help="write the outcomes as the shipped ledger to this file")
     given = parser.parse_args()
-    lines, others = read_lines(given.outcomes, given.metric)
+    lines, others = read_lines(given.outcomes, given.metric, given.split)
     if len({line.outcome.data for line in lines}) < 2:
         raise SystemExit(
             f"{given.outcomes} has outcomes with predictors of fewer than two data sets; nothing to leave out."
         )
     if given.ship:
         write_shipped(latest([line.outcome for line in lines]), given.ship)
-    found = judge(lines) | {"outcomes": len(lines), "without_predictors": others, "metric": given.metric}
-    print(f"{len(lines)} outcomes, {others} without predictors left out; metric {given.metric}\n")
+    found = judge(lines) | {
+        "outcomes": len(lines),
+        "without_predictors": others,
+        "metric": given.metric,
+        "split": given.split,
+    }
+    print(
+        f"{len(lines)} outcomes, {others} without predictors left out; metric {given.metric}, {given.split} rows\n"
+    )
     print(tables(found))
     print(json.dumps(found))
 

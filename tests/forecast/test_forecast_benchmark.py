@@ -109,6 +109,17 @@ def test_no_score_of_the_set_left_out_reaches_its_forecast(program, tmp_path, mo
     assert len(asked) == 2 and asked[0] == asked[1]
 
 
+def test_the_dev_rows_can_be_judged_instead(program, tmp_path) -> None:
+    made = lines(sets=2)
+    for line in made:
+        line["metrics"]["dev"] = {"accuracy": {"value": 0.25}}
+    made[0]["dev_rows"] = 40
+    found = [line.outcome for line in program.read_lines(written(tmp_path, made), "accuracy", "dev")[0]]
+    assert {outcome.score for outcome in found} == {0.25} and sorted(o.n_test for o in found) == [40] + [
+        150
+    ] * 11
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_tau_is_that_of_scipy(program, seed) -> None:
     from scipy.stats import kendalltau

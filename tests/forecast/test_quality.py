@@ -77,7 +77,7 @@ def candidate(**changes) -> Candidate:
     made = {
         "data": "new", "task": "text-classification", "n": 400, "classes": 2, "tokens": 20.0, "backbone": "medium",
         "backbone_fingerprint": "print-medium", "strategy": "full", "metric": "accuracy", "n_test": 800,
-        "predictors": {"probe": 0.75, "knn": 0.7, "majority": 0.5},
+        "predictors": {"probe": 0.75, "probe_last": 0.72, "majority": 0.5},
     }  # fmt: skip
     return Candidate(**(made | changes))
 
@@ -365,23 +365,15 @@ def test_logits_are_finite_and_their_variance_is_that_of_draws() -> None:
 
 
 def test_covariates_and_their_scaling_by_hand() -> None:
-    some = {
-        "probe": 0.8,
-        "probe_last": 0.7,
-        "knn": 0.8,
-        "h_score": 1.5,
-        "log_me_gain": 0.3,
-        "curve_gain": 0.02,
-        "pilot": 0.9,
-    }
-    found = covariates(candidate(predictors=some, classes=4, n=100))
-    assert found["probe"] == logit(0.8, 100) and found["knn"] == 0 and found["h_score"] == 0.5
+    some = {"probe": 0.8, "probe_last": 0.7, "pilot": 0.9, "knn": 0.6}
+    found = covariates(candidate(predictors=some, n=100))
+    assert found["probe"] == logit(0.8, 100) and found["examples"] == math.log(100)
     assert found["layers"] == logit(0.7, 100) - logit(0.8, 100) < 0 < found["pilot"]
-    assert (found["log_me"], found["curve"], found["classes"]) == (0.3, 0.02, math.log(4))
+    assert covariates(candidate(n=0, predictors={"probe": 0.8})).keys() == {"probe", "examples"}
     both = [candidate(n=n, strategy=s) for n, s in ((100, "full"), (10_000, "lora"))]
     scaling = Scaling(both)
     rows = scaling.rows(both, np.array([False, True]), Names(both))
     np.testing.assert_allclose(rows.numbers["examples"], [-1, 1])
     np.testing.assert_array_equal(rows.numbers["local"], [0, 1])
-    np.testing.assert_array_equal(rows.numbers["h_score"], [0, 0])  # nobody measured it
+    np.testing.assert_array_equal(rows.numbers["layers"], [0, 0])  # nobody measured it
     assert rows.levels["strategy"].tolist() == ["full", "lora"]
