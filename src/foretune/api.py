@@ -13,10 +13,10 @@ from typing import Any
 
 from foretune import artifact
 from foretune.assemble import assemble, load_backbone
-from foretune.errors import ConfigError, did_you_mean
+from foretune.errors import ConfigError
 from foretune.forecast.plan import Plan, parse_bytes, parse_duration
 from foretune.model import Model
-from foretune.prepare import Prepared, prepare, source_name
+from foretune.prepare import Prepared, metric_of, prepare, source_name
 from foretune.recipe import Recipe
 from foretune.strategies.base import STRATEGIES
 from foretune.training import machine
@@ -67,12 +67,12 @@ def fit(
     asked_plan = _plan_of(plan, output)
     prepared = prepare(data, dev, test, given)
     limit = None if budget is None else parse_duration(budget)
-    if limit is not None and asked_plan is None:
+    if limit is not None and asked_plan is None and _open(recipe, options):
         asked_plan = _budget_plan(given, prepared, _open(recipe, options), limit, started, listeners)
     chosen = given if asked_plan is None else _follow(given, asked_plan, prepared, _open(recipe, options))
     folder = _folder(data, output, resume, chosen)
     strategy = STRATEGIES[chosen.strategy](chosen.options)
-    metric = _metric(chosen, prepared)
+    metric = metric_of(chosen, prepared.task)
     asked = _asked(chosen, prepared)
     if resume and (folder / artifact.RECORD).exists():
         return _finished(folder, chosen, asked)
@@ -235,18 +235,6 @@ def _suffixes() -> Any:
     while True:
         yield f"-{number}"
         number += 1
-
-
-def _metric(recipe: Recipe, prepared: Prepared) -> str:
-    """Return the metric that selects the best weights, checked against those that will exist."""
-    task = prepared.task
-    if recipe.metric is None:
-        return task.default_metric
-    if recipe.metric not in task.metrics:
-        known = ", ".join(task.metrics)
-        hint = did_you_mean(recipe.metric, task.metrics)
-        raise ConfigError(f"Unknown metric {recipe.metric!r} for {task.name}.{hint} Known: {known}.")
-    return recipe.metric
 
 
 def _found(folder: Path, resume: bool) -> dict[str, Any]:

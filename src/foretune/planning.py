@@ -21,7 +21,7 @@ from foretune.errors import BackboneError, ConfigError, DataError, did_you_mean
 from foretune.forecast import ledger
 from foretune.forecast.plan import GOALS, Choice, Plan, duration, limits, order
 from foretune.forecast.records import Candidate, Outcome
-from foretune.prepare import Prepared, prepare
+from foretune.prepare import Prepared, metric_of, prepare
 from foretune.recipe import Recipe
 from foretune.strategies.base import STRATEGIES
 from foretune.tasks.base import Examples
@@ -78,6 +78,7 @@ def make_plan(
     names = _strategies(strategies)
     prepared = prepared or prepare(data, dev, test, recipe)
     _check_size(prepared)
+    metric_of(recipe, prepared.task)
     machine.set_threads()
     machine.keep_freed_memory()
     device = machine.pick_device(recipe.device)
@@ -179,7 +180,7 @@ class _Planner:
 
     @property
     def _metric(self) -> str:
-        return self.recipe.metric or self.prepared.task.default_metric
+        return metric_of(self.recipe, self.prepared.task)
 
     def _cost(self, name: str, strategy_name: str) -> Cost:
         """Assemble the candidate in a folder of its own, time a few steps, throw it away."""

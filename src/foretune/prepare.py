@@ -14,7 +14,7 @@ from foretune.data.columns import Columns, infer_columns
 from foretune.data.fingerprint import fingerprint
 from foretune.data.read import read_table
 from foretune.data.split import split
-from foretune.errors import DataError
+from foretune.errors import ConfigError, DataError, did_you_mean
 from foretune.tasks.base import TASKS, Examples, Task
 
 if TYPE_CHECKING:
@@ -80,6 +80,16 @@ def prepare(train: Any, dev: Any, test: Any, recipe: Recipe) -> Prepared:
     notes += _hold_out(parts, recipe)
     whole = _present(parts["train"])
     return Prepared(task, columns, whole, parts["dev"], parts["test"], source_name(train), warnings, notes)
+
+
+def metric_of(recipe: Recipe, task: Task) -> str:
+    """Return the metric that selects the best weights. Raises ConfigError where the task has no such metric."""
+    if recipe.metric is None:
+        return task.default_metric
+    if recipe.metric not in task.metrics:
+        known, hint = ", ".join(task.metrics), did_you_mean(recipe.metric, task.metrics)
+        raise ConfigError(f"Unknown metric {recipe.metric!r} for {task.name}.{hint} Known: {known}.")
+    return recipe.metric
 
 
 def source_name(source: Any) -> str:

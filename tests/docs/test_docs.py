@@ -26,7 +26,6 @@ DOCUMENTS = [name for pair in PAIRS for name in pair]
 GUIDES = PAIRS[1]
 PAGES = [*DOCUMENTS, "ARCHITECTURE.md", "CHANGELOG.md"]
 NOT_RUN = 4  # blocks per document at most
-PLANNED = {"plan"}  # commands that the README announces
 FOREIGN = {"--help", "--logdir"}  # of every command; of tensorboard
 BLOCK = re.compile(
     r"^(?:<!-- not run: (?P<reason>.+?) -->\n)?```(?P<language>\w+)\n(?P<code>.*?)^```$", re.M | re.S
@@ -88,6 +87,7 @@ def place(tmp_path):
 def environment(folder):
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     own = {"PATH": path, "FORETUNE_CACHE": str(folder / ".cache"), "HF_HUB_OFFLINE": "1", "LC_ALL": "C.UTF-8"}
+    own["FORETUNE_LEDGER"] = str(folder / "ledger.jsonl")
     return {**os.environ, **own}
 
 
@@ -133,7 +133,7 @@ def test_the_guide_runs_and_names_what_a_run_leaves(place):
     words |= {path.name for path in (place / "runs/quick").iterdir()}
     for guide in GUIDES:
         assert sorted(word for word in words if f"`{word}`" not in text_of(guide)) == []
-    listed = text_of("docs/guide.md").split("## 12.")[1].split("foretune.json` is written")[0]
+    listed = text_of("docs/guide.md").split("## 13.")[1].split("foretune.json` is written")[0]
     files = {name for name in re.findall(r"`([\w.]+\.\w+)`", listed) if "." in name}
     assert files == {path.name for path in (place / "runs/quick").iterdir()}
 
@@ -159,7 +159,7 @@ def test_make_targets_exist(document):
 
 def test_make_demo_is_the_readmes_first_fit():
     lines = [line for block in blocks_of("README.md", "bash") for line in block.lines]
-    (fit,) = [shlex.split(line) for line in lines if line.startswith("foretune fit")]
+    fit = next(shlex.split(line) for line in lines if line.startswith("foretune fit"))
     assert demo_command()[1:-1] == fit[1:-1]  # but for the folder
 
 
@@ -223,7 +223,7 @@ def test_options_in_the_text_exist(document, options):
     known = set().union(*options.values()) | {"--version"} | FOREIGN
     assert written_options(text_of(document)) - known == set()
     commands = set(re.findall(r"(?:^|[`|] ?)foretune ([a-z]+)", text_of(document), re.M))
-    assert commands - options.keys() - PLANNED == set()
+    assert commands - options.keys() == set()
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
@@ -273,27 +273,34 @@ def test_defaults_are_those_of_the_strategies(guide):
     from foretune.strategies.base import STRATEGIES, Workload
 
     import_strategies()
-    full, probe = STRATEGIES["full"](), STRATEGIES["linear-probe"]()
-    cells = [
-        re.split(r" *\| *", line)[2:4]
-        for line in text_of(guide).splitlines()
-        if line.startswith("| `--epochs`")
-    ]
+    lines = text_of(guide).splitlines()
+    (head,) = [line for line in lines if "| `full` | `linear-probe` |" in line]
+    order = re.findall(r"`([\w-]+)`", head)
+    assert sorted(order) == list(STRATEGIES)
+    chosen = {name: STRATEGIES[name]() for name in order}
+    cells = [re.split(r" *\| *", line)[2:-1] for line in lines if line.startswith("| `--epochs`")]
     sizes = [Workload(n, 20 * n, 2) for n in (19_999, 20_000)]
     assert [[float(c) for c in row] for row in cells] == [
-        [full.defaults(s).epochs, probe.defaults(s).epochs] for s in sizes
+        [chosen[name].defaults(s).epochs for name in order] for s in sizes
     ]
     small, large = Workload(10, 100, 2), Workload(10**6, 10**9, 2)
+    for name in order:  # what the cells beside full's say in words
+        if name != "linear-probe":
+            for size in (small, large):
+                assert chosen[name].defaults(size).batch_tokens == chosen["full"].defaults(size).batch_tokens
+    rates = {"lp-ft": 1, "gradual-unfreezing": 1, "top-layers": 2, "lora": 5}
+    for name, factor in rates.items():
+        assert chosen[name].defaults(small).lr == pytest.approx(factor * chosen["full"].defaults(small).lr)
     wanted = {
         "`--batch-tokens`": [
-            full.defaults(small).batch_tokens,
-            full.defaults(large).batch_tokens,
-            probe.defaults(small).batch_tokens,
+            chosen["full"].defaults(small).batch_tokens,
+            chosen["full"].defaults(large).batch_tokens,
+            chosen["linear-probe"].defaults(small).batch_tokens,
         ],
-        "`--layer-decay`": [full.defaults(small).layer_decay, probe.defaults(small).layer_decay],
+        "`--layer-decay`": [chosen[name].defaults(small).layer_decay for name in order],
     }
     for name, values in wanted.items():
-        (row,) = [line for line in text_of(guide).splitlines() if line.startswith(f"| {name} |")]
+        (row,) = [line for line in lines if line.startswith(f"| {name} |")]
         assert [float(number.replace(",", "")) for number in re.findall(r"\d[\d,.]*", row)] == values
 
 
@@ -346,7 +353,7 @@ def literals(path):
 def test_messages_of_the_troubleshooting_table_exist(guide):
     source = "\n".join(text for path in (ROOT / "src").rglob("*.py") for text in literals(path))
     source = source.replace("{} holds no {}", "{} holds no foretune.json")
-    quoted = re.findall(r"^\| `([^`]+)` \|", text_of(guide).split("## 17.")[-1].split("## 18.")[0], re.M)
+    quoted = re.findall(r"^\| `([^`]+)` \|", text_of(guide).split("## 18.")[-1].split("## 19.")[0], re.M)
     assert len(quoted) > 10
     assert [message for message in quoted if message not in source] == []
 
@@ -356,7 +363,7 @@ def test_environment_variables_and_exit_codes_are_listed(guide):
     from foretune import cli_guard, errors
 
     source = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py"))
-    used = set(re.findall(r"\"(FORETUNE_[A-Z]+|OMP_NUM_THREADS|MLFLOW_TRACKING_URI)\"", source))
+    used = set(re.findall(r"\"(FORETUNE_[A-Z_]+|OMP_NUM_THREADS|MLFLOW_TRACKING_URI)\"", source))
     assert {"FORETUNE_CACHE", "FORETUNE_DEBUG", "OMP_NUM_THREADS"} <= used
     rows = set(re.findall(r"^\| `?([A-Z_]{5,}|\d+)`? \|", text_of(guide), re.M))
     assert used <= rows

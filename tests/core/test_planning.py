@@ -1,0 +1,214 @@
+"""From data to a plan, from a plan to a fit that is held to it, and the budget that both keep."""
+
+import json
+import time
+
+import numpy as np
+import pytest
+
+import foretune
+from foretune import planning
+from foretune.errors import BackboneError, ConfigError, DataError
+from foretune.forecast import cost, ledger
+from foretune.forecast.cost import Cost
+
+SECONDS = {"linear-probe": 5.0, "full": 50.0, "top-layers": 20.0}
+
+
+@pytest.fixture
+def quick_costs(monkeypatch):
+    """Costs by strategy, without measuring."""
+
+    def forecast(job, prepared, *, limit_seconds, **rest):
+        seconds = SECONDS[job.strategy.name]
+        return Cost(seconds, int(seconds * 1e8), int(seconds * 1e6), {"training": seconds - 2, "saving": 2.0})
+
+    monkeypatch.setattr(cost, "forecast_cost", forecast)
+
+
+@pytest.fixture
+def own_ledger(tmp_path, monkeypatch):
+    monkeypatch.setenv("FORETUNE_LEDGER", str(tmp_path / "ledger.jsonl"))
+    return tmp_path / "ledger.jsonl"
+
+
+@pytest.fixture
+def plan(tiny, rows, fast, quick_costs):
+    def run(data=None, **options):
+        given = {
+            "backbones": [str(tiny)],
+            "strategies": list(SECONDS),
+            "device": "cpu",
+            "precision": "fp32",
+            "offline": True,
+        }
+        return foretune.plan(data if data is not None else rows(160), **(given | options))
+
+    return run
+
+
+def test_candidates_are_forecast_and_ordered(plan):
+    found = plan()
+    assert {c.strategy for c in found.candidates} == set(SECONDS)
+    for c in found.candidates:
+        assert 0 <= c.low <= c.value <= c.high <= 1 and c.seconds == SECONDS[c.strategy] and c.why
+        assert c.known["predictors"]["probe"] > 0 and c.known["n_test"] == found.sizes["test"]
+    assert found.labels["n"] == found.sizes["train"] == 128
+    for times in ("x2", "x5"):
+        assert found.labels[times]["low"] <= found.labels[times]["value"] <= found.labels[times]["high"]
+    assert found.command.startswith("foretune fit DATA --backbone") and found.best.strategy in found.command
+    assert found.machine["cores"] >= 1 and found.seconds_spent > 0
+
+
+def test_the_same_data_give_the_same_plan(plan):
+    one, two = plan(), plan()
+    assert [(c.strategy, c.value, c.low, c.high) for c in one.candidates] == [
+        (c.strategy, c.value, c.low, c.high) for c in two.candidates
+    ]
+
+
+def test_limits_leave_out_what_exceeds_them(plan):
+    assert {c.strategy for c in plan(memory="1GB").candidates if c.over} == {"full", "top-layers"}
+    assert {c.strategy for c in plan(budget=40, memory="9GB").candidates if c.over} == {"full"}
+
+
+def test_a_budget_too_small_says_the_smallest_that_would_do(plan):
+    with pytest.raises(ConfigError, match=r"linear-probe.*smallest --budget that would do is about \d+ s"):
+        plan(budget="2s")
+
+
+def test_a_target_score_is_answered(plan):
+    target = plan(target_score=0.99).labels["target"]
+    assert target["score"] == 0.99 and set(target) == {"score", "value", "low", "high"}
+    with pytest.raises(ConfigError, match="target score is 90"):
+        plan(target_score=90)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"strategies": "linear-prob"}, ConfigError, "Did you mean 'linear-probe'"),
+        ({"strategies": ""}, ConfigError, "No strategy is named"),
+        ({"backbones": "minilm-l7"}, BackboneError, "minilm-l6"),
+        ({"goal": "sped"}, ConfigError, "speed"),
+        ({"budget": "soon"}, ConfigError, "A time is 'soon'"),
+        ({"memory": "much"}, ConfigError, "A size is 'much'"),
+        ({"metric": "acuracy"}, ConfigError, "accuracy"),
+        ({"dev_fraction": 0.0, "test_fraction": 0.0}, ConfigError, "nothing is held out"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_is_measured(plan, monkeypatch, options, error, message):
+    monkeypatch.setattr(planning, "load_backbone", lambda *args: pytest.fail("loaded"))
+    with pytest.raises(error, match=message):
+        plan(**options)
+
+
+def test_data_too_small_to_forecast(plan, rows):
+    with pytest.raises(DataError, match="too few to forecast"):
+        plan(rows(12))
+
+
+def test_small_classes_are_named(plan, rows):
+    data = rows(150) + [{"text": f"a rare thing {n} here", "label": "rare"} for n in range(6)]
+    assert any("rare (" in text for text in plan(data).advice)
+
+
+def test_a_sample_keeps_every_class():
+    targets = np.array([0] * 5000 + [1] * 3)
+    rows = planning._sample(targets, seed=0)
+    assert len(rows) == planning.SAMPLE and 1 in targets[rows] and (np.diff(rows) > 0).all()
+    assert len(planning._sample(np.zeros(10, int), 0)) == 10
+
+
+def test_a_fit_follows_a_plan_and_is_held_to_it(plan, rows, tiny, tmp_path, own_ledger):
+    data = rows(160)
+    made = plan(data, strategies="linear-probe")
+    made.save(tmp_path / "plan.json")
+    given = {"device": "cpu", "precision": "fp32", "offline": True, "epochs": 2.0}
+    model = foretune.fit(data, plan=tmp_path / "plan.json", output=tmp_path / "run", **given)
+    assert model.record["strategy"] == "linear-probe" and model.recipe.backbone == str(tiny)
+    held, test = model.record["forecast"], model.record["metrics"]["test"]["accuracy"]["value"]
+    assert held["score"]["outcome"] == test and held["score"]["forecast"] == made.best.value
+    assert held["inside"] == (made.best.low <= test <= made.best.high)
+    assert (tmp_path / "run/plan.json").exists()
+    (line,) = ledger.read()
+    assert line.score == test and line.promise.value == made.best.value and line.predictors
+    assert line.data == made.data and "/" not in line.backbone and line.n == 128
+
+
+def test_a_plan_for_other_data_is_refused(plan, rows, tmp_path):
+    made = plan()
+    with pytest.raises(ConfigError, match="made for other training data"):
+        foretune.fit(rows(161), plan=made, output=tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_the_user_names_stands_before_the_plan(plan, rows, tmp_path):
+    data = rows(160)
+    made = plan(data, strategies="full")
+    model = foretune.fit(
+        data,
+        plan=made,
+        strategy="linear-probe",
+        output=tmp_path / "run",
+        device="cpu",
+        offline=True,
+        epochs=1.0,
+    )
+    assert model.record["strategy"] == "linear-probe" and "forecast" not in model.record
+
+
+def test_every_fit_is_noted_and_recalibrates(fit, plan, rows, tmp_path, own_ledger):
+    data = rows(160)
+    before = plan(data, strategies="linear-probe")
+    fit(
+        tmp_path / "run",
+        data,
+        strategy="linear-probe",
+        dev_fraction=0.1,
+        test_fraction=0.1,
+        seed=0,
+        dropout=0.0,
+    )
+    (line,) = ledger.read()
+    assert line.promise is None and line.predictors == {}
+    after = plan(data, strategies="linear-probe")
+    assert (after.best.low, after.best.high) != (before.best.low, before.best.high)
+
+
+def test_the_ledger_can_be_switched_off(fit, tmp_path, monkeypatch):
+    monkeypatch.setenv("FORETUNE_LEDGER", "off")
+    fit(tmp_path / "run")
+    assert ledger.read() == []
+
+
+# --- budgets ---------------------------------------------------------------------
+
+
+def test_a_budget_stops_training_in_time(fit, events, tmp_path, monkeypatch):
+    """With steps made slow, a run of minutes ends within its seconds, whole and loadable."""
+    from foretune.training.step import Stepper
+
+    run = Stepper.run
+    monkeypatch.setattr(Stepper, "run", lambda self, *args: time.sleep(0.05) or run(self, *args))
+    started = time.perf_counter()
+    model = fit(tmp_path / "run", epochs=400.0, strategy="full", budget=6.0, patience=0)
+    assert time.perf_counter() - started < 12
+    assert model.record["train"]["stopped_early"] and model.record["train"]["epochs"] < 400
+    assert any("budget" in line["text"] for line in events(tmp_path / "run", "note"))
+    assert foretune.load(tmp_path / "run").predict(["good film"])
+
+
+@pytest.mark.parametrize("budget", ["0", "soon", -3])
+def test_an_impossible_budget_is_refused(fit, tmp_path, budget):
+    with pytest.raises(ConfigError, match="A time is"):
+        fit(tmp_path / "run", budget=budget)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_budget_alone_plans_first(fit, rows, tiny, quick_costs, tmp_path, monkeypatch):
+    monkeypatch.setattr(planning, "_backbones", lambda *args: ([str(tiny)], []))
+    monkeypatch.setattr(planning, "_strategies", lambda names: ["linear-probe", "full"])
+    model = fit(tmp_path / "run", rows(160), budget="20s", backbone=..., test_fraction=0.1)
+    assert model.record["strategy"] == "linear-probe"  # full would need 50 s
+    assert json.loads((tmp_path / "run/plan.json").read_text())["best"]["strategy"] == "linear-probe"

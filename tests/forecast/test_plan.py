@@ -1,0 +1,138 @@
+"""The order of candidates, limits, times and sizes, and the plan's file."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from foretune.errors import ConfigError
+from foretune.forecast.plan import Choice, Plan, duration, limits, order, parse_bytes, parse_duration
+
+
+def choice(name="a", value=0.8, seconds=100.0, disk=10, over=None, strategy="full"):
+    return Choice(
+        backbone=name, strategy=strategy, metric="accuracy", value=value, low=value - 0.05, high=min(value + 0.05, 1.0),
+        seconds=seconds, peak_memory_bytes=10**9, disk_bytes=disk, why=("because",), over=over,
+        known={"predictors": {"probe": 0.7}}, parts={"saving": 2.0},
+    )  # fmt: skip
+
+
+def names(choices):
+    return [c.backbone for c in choices]
+
+
+def test_the_best_score_leads_unless_a_quicker_one_is_as_good():
+    found = order(
+        [choice("slow", 0.900, 500), choice("quick", 0.897, 50), choice("poor", 0.7, 5)], "accuracy"
+    )
+    assert names(found) == ["quick", "slow", "poor"]
+    found = order([choice("slow", 0.92, 500), choice("quick", 0.89, 50)], "accuracy")
+    assert names(found) == ["slow", "quick"]
+
+
+def test_speed_and_size_may_give_away_two_points():
+    some = [
+        choice("best", 0.90, 500, 100),
+        choice("near", 0.885, 50, 200),
+        choice("small", 0.882, 90, 5),
+        choice("far", 0.8, 1, 1),
+    ]
+    assert names(order(some, "speed")) == ["near", "small", "best", "far"]
+    assert names(order(some, "size")) == ["small", "best", "near", "far"]
+
+
+def test_what_exceeds_a_limit_comes_last():
+    found = order([choice("over", 0.95, over="needs more"), choice("fits", 0.6)], "accuracy")
+    assert names(found) == ["fits", "over"]
+
+
+def test_limits_are_named():
+    assert limits(50, 10, 60, 100) is None and limits(50, 10, None, None) is None
+    assert "1 min 40 s" in limits(100, 10, 60, None) and "60 s" in limits(100, 10, 60, None)
+    assert "2.0 GB" in limits(50, 2 * 10**9, 60, 10**9)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("90", 90), ("90s", 90), ("10m", 600), ("10min", 600), ("1h30m", 5400), ("1.5h", 5400), ("2m30s", 150),
+        (45, 45), (0.5, 0.5),
+    ],
+)  # fmt: skip
+def test_times_are_read(text, seconds):
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize(
+    "text", ["", "ten", "10x", "0", "-5", "1h1h", "m", 0, -1, float("nan"), float("inf"), True]
+)
+def test_impossible_times_are_refused(text):
+    with pytest.raises(ConfigError, match="A time is"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("8GB", 8e9), ("500mb", 5e8), ("2GiB", 2**31), ("1024", 1024), (7, 7), ("1.5k", 1500)]
+)
+def test_sizes_are_read(text, size):
+    assert parse_bytes(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "big", "8XB", "0GB", "-1"])
+def test_impossible_sizes_are_refused(text):
+    with pytest.raises(ConfigError, match="A size is"):
+        parse_bytes(text)
+
+
+def test_durations_for_people():
+    assert [duration(s) for s in (5, 89, 200, 7500, float("inf"))] == [
+        "5 s",
+        "89 s",
+        "3 min 20 s",
+        "2 h 05 min",
+        "for ever",
+    ]
+
+
+@pytest.fixture
+def plan():
+    return Plan(
+        candidates=(choice("a"), choice("b", 0.7)), labels={"n": 100}, advice=("do",), command="foretune fit DATA",
+        machine={"cores": 2}, seconds_spent=3.0, goal="accuracy", task="text-classification", data="f" * 64,
+        sizes={"train": 100}, held_out="test",
+    )  # fmt: skip
+
+
+def test_a_plan_comes_back_from_its_file(plan, tmp_path):
+    plan.save(tmp_path / "plan.json")
+    again = Plan.read(tmp_path / "plan.json")
+    assert again == plan and again.best == plan.candidates[0]
+    values = json.loads((tmp_path / "plan.json").read_text())
+    first = values["candidates"][0]
+    assert first["score"] == {"metric": "accuracy", "value": 0.8, "low": 0.75, "high": pytest.approx(0.85)}
+    wanted = {"backbone", "strategy", "score", "seconds", "peak_memory_bytes", "disk_bytes", "why"}
+    assert wanted <= set(first) and {"candidates", "best", "labels", "machine", "seconds_spent"} <= set(
+        values
+    )
+    assert values["best"] == first
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "is no JSON"),
+        ("[]", "no plan of this version"),
+        ('{"format": 99}', "no plan of this version"),
+        ('{"format": 1, "candidates": []}', "damaged"),
+    ],
+)
+def test_a_damaged_plan_is_refused(tmp_path, content, message):
+    (tmp_path / "plan.json").write_text(content)
+    with pytest.raises(ConfigError, match=message):
+        Plan.read(tmp_path / "plan.json")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        Plan.read(tmp_path / "none.json")
+
+
+def test_changing_one_entry_changes_the_plan(plan):
+    assert replace(plan, goal="speed") != plan
