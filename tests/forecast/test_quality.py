@@ -370,7 +370,9 @@ def test_covariates_and_their_scaling_by_hand() -> None:
     assert found["probe"] == logit(0.8, 100) and found["examples"] == math.log(100)
     assert found["layers"] == logit(0.7, 100) - logit(0.8, 100) < 0 < found["pilot"]
     assert covariates(candidate(n=0, predictors={"probe": 0.8})).keys() == {"probe", "examples"}
-    both = [candidate(n=n, strategy=s) for n, s in ((100, "full"), (10_000, "lora"))]
+    both = [
+        candidate(n=n, strategy=s, predictors={"probe": 0.8}) for n, s in ((100, "full"), (10_000, "lora"))
+    ]
     scaling = Scaling(both)
     rows = scaling.rows(both, np.array([False, True]), Names(both))
     np.testing.assert_allclose(rows.numbers["examples"], [-1, 1])
