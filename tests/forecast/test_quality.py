@@ -277,6 +277,7 @@ def test_outcomes_that_cannot_be_learnt_from_are_left_out(known, model) -> None:
     odd = [
         replace(known[0], data="odd", predictors={}), replace(known[0], data="odd", score=1.7),
         replace(known[0], data="odd", score=-3.0), replace(known[0], data="odd", n_test=0),
+        replace(known[0], data="odd", metric="log_loss", score=0.4),
     ]  # fmt: skip
     assert QualityModel.fit([*known, *odd]).predict(candidate()) == model.predict(candidate())
 

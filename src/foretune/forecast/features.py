@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foretune.errors import DataError
+from foretune.evaluation.counts import COUNT_METRICS
 from foretune.forecast.mixed import Rows
 from foretune.forecast.records import Candidate, Outcome
 
@@ -28,8 +29,9 @@ ANCHOR = "probe"
 
 
 def usable(outcome: Outcome) -> bool:
-    """Say whether the quality model can learn from an outcome: a share of right answers beside a probe."""
-    return 0 <= outcome.score <= 1 and outcome.n_test > 0 and outcome.n > 0 and ANCHOR in outcome.predictors
+    """Say whether the quality model can learn from an outcome: a score that is a share, beside a probe."""
+    share = outcome.metric in COUNT_METRICS and 0 <= outcome.score <= 1
+    return share and outcome.n_test > 0 and outcome.n > 0 and ANCHOR in outcome.predictors
 
 
 def logit(share: float, n: float) -> float:
