@@ -1,6 +1,8 @@
 """Measure what fine-tuning reaches: real sets x backbones x strategies x sizes, one JSON line an outcome.
 
-    python benchmarks/ledger.py OUT.jsonl --weights FOLDER [--only KEY=VALUE …] [--part 0/2]
+    python benchmarks/ledger.py OUT.jsonl --weights FOLDER [--strategies A,B] [--only KEY=VALUE …] [--part 0/2]
+    python benchmarks/ledger.py OUT.jsonl --weights FOLDER --predictors
+    python benchmarks/forecast.py OUT.jsonl --ship src/foretune/forecast/shipped.jsonl.gz
 
 Outcomes that stand in OUT.jsonl already are not measured again, so that the program can be stopped at any
 time. `--weights` holds one folder per backbone (all but the bundled MiniLM). Every set is cut to texts of
@@ -132,6 +134,61 @@ def measure(job: Job, weights: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def add_predictors(path: Path, weights: Path) -> None:
+    """Give every line of `path` without predictors those of its data and backbone, measured as `plan` does."""
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    names = sorted(
+        {
+            (line["data"], line["backbone"], line["n"], line["seed"])
+            for line in lines
+            if "predictors" not in line
+        }
+    )
+    for data, backbone, n, seed in names:
+        found, seconds = _look(data, backbone, n, seed, weights)
+        for line in lines:
+            if _features_of(line) == (data, backbone, n, seed):
+                line["predictors"], line["predictor_seconds"] = found.predictors, seconds
+                line["tokens"], line["backbone_fingerprint"] = found.tokens, found.fingerprint
+        draft = path.with_suffix(".part")
+        draft.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        draft.replace(path)
+        print(
+            f"{data}/{backbone}/{n}: probe {found.predictors['probe']:.3f} in {seconds:.0f} s",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _features_of(line: dict[str, Any]) -> tuple[str, str, int, int]:
+    """Return what decides the frozen features: strategies share them."""
+    return line["data"], line["backbone"], line["n"], line["seed"]
+
+
+def _look(data: str, backbone: str, n: int, seed: int, weights: Path) -> tuple[Any, float]:
+    from foretune.assemble import load_backbone
+    from foretune.planning import look
+    from foretune.prepare import prepare
+    from foretune.recipe import Recipe
+    from foretune.training import machine
+    from foretune.training.inference import Runtime
+
+    train, dev, test = parts(data, n, seed)
+    recipe = Recipe(
+        backbone=backbone_path(backbone, weights),
+        text="text",
+        target="label",
+        max_tokens=MAX_TOKENS,
+        seed=seed,
+        offline=True,
+    )
+    prepared = prepare(train, dev, test, recipe)
+    runtime = Runtime(machine.pick_device("cpu"), "fp32")
+    model = load_backbone(recipe, prepared)
+    started = time.perf_counter()
+    return look(model, prepared.train, recipe, runtime, "accuracy"), time.perf_counter() - started
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("output", type=Path)
@@ -140,7 +197,12 @@ def main() -> None:
     parser.add_argument("--sizes", default="400")
     parser.add_argument("--only", action="append", default=[], help="such as data=sst2 or backbone=minilm-l6")
     parser.add_argument("--part", default="0/1", help="k/n: every n-th job from the k-th on")
+    parser.add_argument(
+        "--predictors", action="store_true", help="add what `plan` measures to OUT.jsonl, and stop"
+    )
     given = parser.parse_args()
+    if given.predictors:
+        return add_predictors(given.output, given.weights)
     part, count = map(int, given.part.split("/"))
     wanted = dict(item.split("=", 1) for item in given.only)
     todo = [

@@ -20,7 +20,7 @@ from foretune.prepare import Prepared, metric_of, prepare, source_name
 from foretune.recipe import Recipe
 from foretune.strategies.base import STRATEGIES
 from foretune.training import machine
-from foretune.training.checkpoint import Checkpoints
+from foretune.training.checkpoint import Checkpoints, Found
 from foretune.training.events import Listener, check_trackers
 from foretune.training.inference import Runtime
 from foretune.training.job import Job
@@ -77,16 +77,18 @@ def fit(
     if resume and (folder / artifact.RECORD).exists():
         return _finished(folder, chosen, asked)
     found = _found(folder, resume)
-    runtime = _runtime(chosen, found)
+    kept = {} if found[0] is None else found[0].values
+    runtime = _runtime(chosen, kept)
     backbone = load_backbone(chosen, prepared)
-    kept = found.get("events_bytes")
-    job = assemble(chosen, prepared, metric, runtime, backbone, strategy, folder, listeners, kept)
+    job = assemble(
+        chosen, prepared, metric, runtime, backbone, strategy, folder, listeners, kept.get("events_bytes")
+    )
     job = replace(job, deadline=None if limit is None else started + limit, closing=_closing(asked_plan))
     if asked_plan is not None:
         asked_plan.save(folder / PLAN)
     try:
         with stop_on_signals() as stop:
-            progress = Loop(job, stop).run(resume)
+            progress = Loop(job, stop).run(found if resume else None)
         return _finish(job, prepared, progress, started, asked, asked_plan)
     finally:
         job.events.close()
@@ -237,10 +239,9 @@ def _suffixes() -> Any:
         number += 1
 
 
-def _found(folder: Path, resume: bool) -> dict[str, Any]:
-    """Return the plain values of the checkpoint that a resumed run will start from, or nothing."""
-    found, _ = Checkpoints(folder / "checkpoints").newest() if resume else (None, [])
-    return {} if found is None else found.values
+def _found(folder: Path, resume: bool) -> Found:
+    """Return the newest whole checkpoint that a resumed run will start from, and warnings of damaged ones."""
+    return Checkpoints(folder / "checkpoints").newest() if resume else (None, [])
 
 
 def _runtime(recipe: Recipe, found: dict[str, Any]) -> Runtime:

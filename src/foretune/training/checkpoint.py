@@ -44,6 +44,9 @@ class Checkpoint:
         return {name[len(start) :]: t for name, t in self.tensors.items() if name.startswith(start)}
 
 
+Found = tuple[Checkpoint | None, list[str]]  # the newest whole one, and warnings of damaged ones
+
+
 class Checkpoints:
     """The checkpoints of one run, in `folder`."""
 
@@ -84,7 +87,7 @@ class Checkpoints:
             )
         return _read(folder).tensors_of("weight")
 
-    def newest(self) -> tuple[Checkpoint | None, list[str]]:
+    def newest(self) -> Found:
         """Return the newest whole checkpoint, or None, and a warning for each damaged one passed over."""
         warnings: list[str] = []
         for folder in reversed(self._steps()):

@@ -14,7 +14,7 @@ from foretune.errors import CheckpointError, Interrupted
 from foretune.training import checkpoint as checkpoints
 from foretune.training import optim, randomness
 from foretune.training.batching import BatchPlan
-from foretune.training.checkpoint import Checkpoint, Checkpoints
+from foretune.training.checkpoint import Checkpoint, Checkpoints, Found
 from foretune.training.feed import HEAD, Feed
 from foretune.training.flops import FlopModel, fit_flops
 from foretune.training.inference import predict
@@ -53,12 +53,15 @@ class Loop:
         self.checkpoints = Checkpoints(job.checkpoints_folder)
         self.every = self._evaluation_interval()
 
-    def run(self, resume: bool) -> Progress:
-        """Train, and leave the best weights in the model. Raises Interrupted, TrainingError, ResourceError."""
+    def run(self, found: Found | None = None) -> Progress:
+        """Train, and leave the best weights in the model; `found` is what a resumed run starts from.
+
+        Raises Interrupted, TrainingError, ResourceError and CheckpointError.
+        """
         job = self.job
         randomness.seed_everything(job.recipe.seed)
         job.backbone.model.train()
-        start = self._restore() if resume else None
+        start = None if found is None else self._restore(*found)
         self.state.micro_tokens = (
             self.state.micro_tokens or job.recipe.micro_tokens or job.settings.batch_tokens
         )
@@ -178,9 +181,8 @@ class Loop:
     def _weights(self) -> dict[str, torch.Tensor]:
         return checkpoints.changing(self.job.backbone.model, self.trained)
 
-    def _restore(self) -> Checkpoint | None:
-        """Find the newest whole checkpoint of this very run. Raises CheckpointError for another run's."""
-        found, warnings = self.checkpoints.newest()
+    def _restore(self, found: Checkpoint | None, warnings: list[str]) -> Checkpoint | None:
+        """Go back to a checkpoint of this very run. Raises CheckpointError for another run's."""
         for text in warnings:
             self.job.events.emit("warning", text=text)
         if found is None:
