@@ -22,6 +22,7 @@ import numpy as np
 
 from foretune.forecast.ledger import Outcome, latest, write_shipped
 from foretune.forecast.quality import Forecast, QualityModel
+from ledger import SETS
 from tally import Tally, mean
 
 #: Millions of parameters, for lines whose predictors do not say (key "parameters").
@@ -55,7 +56,14 @@ def read_lines(path: Path, metric: str, split: str = "test") -> tuple[list[Line]
 
 
 def line_of(values: dict[str, Any], metric: str, split: str = "test") -> Line:
-    """Return one line of `benchmarks/ledger.py`, scored on its rows of `split`."""
+    """Return one line of `benchmarks/ledger.py`, scored on its rows of `split`.
+
+    "own" takes rows drawn from the same source as the training rows: the test rows where they were split off it,
+    else the dev rows. Published test sets differ from their training sets by points, which no forecast can know.
+    """
+    if split == "own":
+        drawn = values["data"] in SETS and SETS[values["data"]].test is None
+        split = "test" if drawn else "dev"
     outcome = Outcome(
         data=values["data"], task=values.get("task", "text-classification"), n=values["train_rows"],
         classes=values["classes"], tokens=float(values.get("tokens") or values["predictors"].get("tokens", 0.0)),
@@ -230,7 +238,7 @@ def main() -> None:
     parser.add_argument("outcomes", type=Path)
     parser.add_argument("--metric", default="accuracy")
     parser.add_argument(
-        "--split", choices=("test", "dev"), default="test", help="dev: rows of the training file"
+        "--split", choices=("test", "dev", "own"), default="test", help="dev: rows of the training file"
     )
     parser.add_argument("--ship", type=Path, help="write the outcomes as the shipped ledger to this file")
     given = parser.parse_args()

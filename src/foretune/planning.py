@@ -94,6 +94,7 @@ def look(
     """Return what the frozen features of at most 2,000 of `examples` say, for the seed of the recipe."""
     from threadpoolctl import threadpool_limits
 
+    from foretune.forecast.probe import probe_score
     from foretune.forecast.transferability import predictors
 
     assert examples.targets is not None
@@ -106,6 +107,8 @@ def look(
     assert sample.targets is not None
     with threadpool_limits(1, user_api="blas"):  # small products: more threads only wait for each other
         found = predictors(matrix, sample.targets, metric=metric, seed=recipe.seed)
+        last = probe_score(matrix[:, -1:], sample.targets, metric=metric, seed=recipe.seed)
+        found["probe_last"] = last.value  # what the top layer hides, fine-tuning brings out
         law = _curve(matrix, sample.targets, metric, recipe.seed) if curve else None
     return Look(found, float(store.lengths.mean()), backbone.fingerprint(), law)
 
