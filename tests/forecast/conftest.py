@@ -66,6 +66,9 @@ def assembled(tiny, rows, tmp_path, monkeypatch):
     from foretune.strategies.base import STRATEGIES
     from foretune.training import machine
 
+    monkeypatch.setenv(
+        "OMP_NUM_THREADS", "1"
+    )  # small work on several threads of a busy machine takes for ever
     monkeypatch.setattr(machine, "gemm_peak", lambda *args, **options: 1e9)
     api.import_strategies()
     jobs = []
@@ -93,11 +96,11 @@ def assembled(tiny, rows, tmp_path, monkeypatch):
 
 @pytest.fixture
 def started(monkeypatch):
-    """Let the minimal fit cost 2 seconds and 500 MB instead of measuring one in a process of its own."""
+    """Let the minimal fit cost 2 seconds (half a second of it at the end) and 500 MB instead of measuring one in a process of its own."""
     from foretune.forecast import study
     from foretune.forecast.startup import StartUp
 
-    found = StartUp(2.0, 500 << 20)
+    found = StartUp(2.0, 500 << 20, 0.5)
     monkeypatch.setattr(study, "start_up", lambda profile: found)
     monkeypatch.setattr(study, "machine_profile", lambda device: None)
     return found

@@ -1,0 +1,144 @@
+"""The cost model: what a fit of an assembled candidate will take, in seconds, memory and disk, before it runs.
+
+A few real steps and passes are timed and metered (`rehearsal`), and summed over the true batches of the loop's
+true plan (`schedule`); around them stands what every fit costs here (`startup`) and what these data cost
+(`surroundings`).
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from foretune.errors import ResourceError, TrainingError
+from foretune.forecast import footprint
+from foretune.forecast import surroundings as around
+from foretune.forecast.borrowed import borrowed
+from foretune.forecast.measure import Clock
+from foretune.forecast.schedule import PhaseSchedule
+from foretune.forecast.study import Study, study
+from foretune.forecast.timing import passes, work_of
+from foretune.training.feed import HEAD
+from foretune.training.inference import TOKENS, out_of_memory
+from foretune.training.loop import BACKWARD
+
+if TYPE_CHECKING:
+    from foretune.prepare import Prepared
+    from foretune.training.job import Job
+
+TOO_MUCH = sys.maxsize  # bytes of a candidate that does not fit
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a fit will take: wall-clock seconds of the whole command, most memory and most disk at any time.
+
+    `peak_memory_bytes` is the GPU's on CUDA, else the process's. `parts`: seconds by what they are spent on.
+    A candidate that cannot run here costs infinitely much, and `reason` says why. `spent`: seconds of forecasting.
+    """
+
+    seconds: float
+    peak_memory_bytes: int
+    disk_bytes: int
+    parts: dict[str, float] = field(default_factory=dict)
+    reason: str | None = None
+    spent: float = 0.0
+
+
+def forecast_cost(
+    job: Job, prepared: Prepared, *, limit_seconds: float, prepare_seconds: float = 0.0
+) -> Cost:
+    """Return what `foretune fit` of this job will cost in a process of its own. The job is left as it was.
+
+    `limit_seconds`: about how long to measure; where it does not suffice for whole batches, parts of them are
+    timed. On a machine's first forecast a minimal fit is timed besides (see `startup`). `prepare_seconds`:
+    what reading and checking the data took.
+    """
+    started = time.perf_counter()
+
+    def impossible(reason: str) -> Cost:
+        return Cost(math.inf, TOO_MUCH, TOO_MUCH, {}, reason, time.perf_counter() - started)
+
+    try:
+        with borrowed(job) as loan:
+            found = study(loan, prepared, Clock(limit_seconds))
+            found.writing = around.write_seconds(job.folder)
+            parts = seconds_of(found, prepare_seconds)
+            training = parts["training"] + parts["validation"]
+            memory, disk = footprint.peak_memory(found), footprint.peak_disk(found, training)
+    except (ResourceError, TrainingError) as error:
+        return impossible(str(error))
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        return impossible("Memory ran out while a few steps were tried. Choose a smaller --backbone.")
+    return Cost(sum(parts.values()), memory, disk, parts, None, time.perf_counter() - started)
+
+
+def seconds_of(found: Study, prepare_seconds: float = 0.0) -> dict[str, float]:
+    """Return the seconds of a fit by what they are spent on; the sum is the whole command's.
+
+    Evaluation, baselines, saving and report come after training; validation is the evaluation on dev while
+    training, with the weights that are kept.
+    """
+    start, artefact = found.start, footprint.artefact_bytes(found)
+    counted = sum(found.start_of(plan) != HEAD for plan in found.plans)
+    loading = found.load.seconds + found.fingerprint + counted * found.counting + prepare_seconds
+    return {
+        "loading": loading + (start.seconds - start.closing if start else 0.0),
+        "tokenising": found.tokenising,
+        "caching": found.prefix + found.new * sum(found.cached.values()) * found.writing,
+        "training": sum(map(found.training, found.plans)),
+        "validation": validation(found),
+        "evaluation": _final_evaluation(found),
+        "baselines": found.baselines.seconds,
+        "saving": artefact * found.writing + found.load.seconds,
+        "report": start.closing if start else 0.0,
+    }
+
+
+def validation(found: Study) -> float:
+    """Return the seconds of evaluations on dev and of the weights written while training."""
+    evaluating, training = _evaluating(found), sum(map(found.training, found.plans))
+    best, whole = footprint.saved_bytes(found)
+    gains = sum(plan.gains for plan in found.plans)
+    count = footprint.checkpoints_written(found, training + evaluating)
+    return evaluating + (gains * best + count * whole) * found.writing
+
+
+def _evaluating(found: Study) -> float:
+    """Return the seconds of all evaluations on dev while training."""
+    job = found.job
+    if job.dev is None or job.dev_store is None:
+        return 0.0
+    work = work_of((job.dev_store.lengths[b] for b in passes(job.dev_store.lengths, TOKENS)), steps=0)
+    return sum(
+        plan.evaluations * (_pass_seconds(found, plan, work) + found.scoring["dev"][1])
+        for plan in found.plans
+    )
+
+
+def _pass_seconds(found: Study, plan: PhaseSchedule, work: np.ndarray) -> float:
+    """Return the seconds of `work` without gradients from where a phase starts."""
+    start, count = found.start_of(plan), found.job.backbone.layers.count
+    if start == HEAD:
+        return found.steps[plan.number].seconds(work) / (1 + BACKWARD)
+    return found.forward.seconds(work) * (1 - start / max(count, 1))
+
+
+def _final_evaluation(found: Study) -> float:
+    """Return the seconds of the metrics, with intervals, of the finished model on dev and test."""
+    job, test = found.job, found.prepared.test
+    lengths = {} if job.dev_store is None else {"dev": job.dev_store.lengths}
+    if test is not None:
+        lengths["test"] = np.resize(found.test_lengths, len(test))
+    total = 0.0
+    for name, own in lengths.items():
+        work = work_of((own[b] for b in passes(own, TOKENS)), steps=0)
+        total += found.forward.seconds(work) + found.scoring[name][0]
+    return total

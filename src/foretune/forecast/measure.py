@@ -1,0 +1,82 @@
+"""Times a piece of work on a few of its batches, of several shapes, within a limit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from foretune.forecast.timing import TimeModel, fit_times, spread, steady, work_of
+
+PART = 4  # a first look takes a fourth of the largest batch
+ROUNDS, CHEAP_ROUNDS, CHEAP = (
+    3,
+    10,
+    0.3,
+)  # over all shapes; more of them while they take less than CHEAP seconds
+
+Run = Callable[[np.ndarray], np.ndarray]  # runs the examples `rows` and returns the work done, (4,)
+Check = Callable[[np.ndarray, np.ndarray], None]  # (the part that was run, the whole batch that comes next)
+
+
+def measure(
+    batches: Sequence[np.ndarray],
+    lengths: np.ndarray,
+    run: Run,
+    limit: float,
+    check: Check | None = None,
+) -> tuple[TimeModel, float]:
+    """Time `run` on batches of several shapes; return the fitted model and the share of the largest that was run.
+
+    `batches`: row numbers of every true batch. A part of the largest comes first; where whole batches would
+    take more than `limit` seconds, only parts are run. `check` is asked before the first whole batch.
+    """
+    works = np.array([work_of([lengths[batch]], steps=0) for batch in batches])
+    chosen = [batches[i] for i in spread(works[:, 3], works[:, 2])]
+    part = _part(chosen[0], lengths)
+    run(part)  # fills caches and pages
+    seconds, work = _timed(run, part)
+    times, done = {-1: [seconds]}, {-1: work}
+    if check is not None:
+        check(part, chosen[0])
+    estimate = seconds / len(part) * sum(map(len, chosen))
+    share = 1.0
+    if estimate > limit:
+        chosen, estimate, share = (
+            [_part(b, lengths) for b in chosen],
+            estimate / PART,
+            len(part) / len(chosen[0]),
+        )
+    end = time.perf_counter() + limit
+    for turn in range(CHEAP_ROUNDS):
+        late = time.perf_counter() + estimate > end
+        if late or (turn >= ROUNDS and end - limit + CHEAP < time.perf_counter()):
+            break
+        for number, batch in enumerate(chosen):
+            seconds, done[number] = _timed(run, batch)
+            times.setdefault(number, []).append(seconds)
+    return fit_times([done[n] for n in times], [steady(t) for t in times.values()]), share
+
+
+def _part(batch: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Return the longest fourth of a batch, at least one example."""
+    order = batch[np.argsort(lengths[batch], kind="stable")]
+    return order[-max(len(batch) // PART, 1) :]
+
+
+def _timed(run: Run, rows: np.ndarray) -> tuple[float, np.ndarray]:
+    started = time.perf_counter()
+    work = run(rows)
+    return time.perf_counter() - started, work
+
+
+class Clock:
+    """The seconds that measuring may take."""
+
+    def __init__(self, limit: float) -> None:
+        self._end = time.perf_counter() + limit
+
+    def left(self, share: float = 1.0) -> float:
+        """Return a share of the seconds that are left, 0 or more."""
+        return max(self._end - time.perf_counter(), 0.0) * share

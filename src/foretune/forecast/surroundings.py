@@ -1,0 +1,210 @@
+"""What a fit costs besides training: loading, tokenising, scoring, baselines, writing. Each measured on a sample."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from foretune.forecast.meter import MemoryMeter
+from foretune.training.files import write_folder
+
+if TYPE_CHECKING:
+    from foretune.data.store import RaggedStore
+    from foretune.prepare import Prepared
+    from foretune.tasks.base import Examples
+    from foretune.training.job import Job
+
+SAMPLE = 256  # inputs whose preprocessing is timed; fewer than are cached on the disk
+SCORED = 20_000  # examples at most whose scoring is timed
+PROBES = 8  # inputs on which a saved model is compared, as in `foretune.artifact`
+WRITTEN = 32 << 20  # bytes of the file that is written to time the disk
+FIRST_ROWS, GROWTH = 250, 3  # rows of the first baseline that is timed, and how the rows grow to the next
+EXPONENTS = (0.5, 1.6)  # between which time and memory of a baseline grow with the rows
+
+
+@dataclass(frozen=True)
+class Load:
+    """What loading the backbone once more took: seconds, and bytes of memory once it has run."""
+
+    seconds: float
+    memory_bytes: int | None
+
+
+_LOADS: dict[tuple[str, str], Load] = {}
+
+
+def load_again(job: Job, prepared: Prepared) -> Load:
+    """Return what loading the backbone costs; measured once per backbone, task and process."""
+    key = (job.recipe.backbone, job.task.name)
+    if key not in _LOADS:
+        _LOADS[key] = _load(job, prepared)
+    return _LOADS[key]
+
+
+def _load(job: Job, prepared: Prepared) -> Load:
+    """Load the backbone anew and run it on a few short inputs, as the check of a saved model does."""
+    import torch
+
+    from foretune.assemble import load_backbone
+
+    meter = MemoryMeter(torch.device("cpu"))
+    meter.start()
+    started = time.perf_counter()
+    again = load_backbone(job.recipe, prepared)
+    again.model.eval()
+    rows = np.argsort(job.train_store.lengths, kind="stable")[:PROBES]
+    with torch.inference_mode():
+        again.forward(again.collate(job.train_store, rows))
+    return Load(time.perf_counter() - started, meter.growth())
+
+
+def tokenising(job: Job, prepared: Prepared) -> tuple[float, np.ndarray]:
+    """Return the seconds of preprocessing all parts, and the lengths (tokens) of a sample of the test part.
+
+    A part whose tokens lie in the cache is read from it, as the fit will do.
+    """
+    stores = {"train": job.train_store, "dev": job.dev_store}
+    seconds, lengths = 0.0, np.zeros(0, dtype=np.int64)
+    for name, part in prepared.parts.items():
+        store = stores.get(name)
+        if store is not None and isinstance(store.flat, np.memmap):
+            seconds += _preprocess(job, part)[0]
+            continue
+        sample = part.take(_evenly(len(part), SAMPLE))
+        spent, found = _preprocess(job, sample)
+        seconds += spent * len(part) / len(sample)
+        if name == "test":
+            lengths = found.lengths
+    return seconds, lengths
+
+
+def _preprocess(job: Job, part: Examples) -> tuple[float, RaggedStore]:
+    recipe, started = job.recipe, time.perf_counter()
+    longest = recipe.max_tokens or job.backbone.max_length
+    store = job.backbone.preprocess(part.inputs, max_length=longest, truncation=recipe.truncation)
+    return time.perf_counter() - started, store
+
+
+def _evenly(count: int, most: int) -> np.ndarray:
+    """Return at most `most` of `count` positions, evenly spaced."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))
+
+
+def scoring(job: Job, outputs: dict[int, np.ndarray], examples: Examples, count: int) -> tuple[float, float]:
+    """Return the seconds of scoring `count` examples: with intervals, and without.
+
+    `outputs`: what the model gave for some positions of `examples`; they are scored over and over.
+    """
+    if not outputs or examples.targets is None:
+        return 0.0, 0.0
+    known = np.fromiter(outputs, dtype=np.int64)
+    scored = min(count, SCORED)
+    rows = np.resize(known, scored)
+    stacked = np.stack([outputs[int(row)] for row in rows])
+    scores, started = job.task.scores(), time.perf_counter()
+    scores.update(stacked, examples.targets[rows])
+    scores.point()
+    quick = time.perf_counter() - started
+    scores.result(seed=job.recipe.seed)
+    return (time.perf_counter() - started) * count / scored, quick * count / scored
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """Seconds and memory (bytes) of the task's trivial models."""
+
+    seconds: float = 0.0
+    memory_bytes: int = 0
+
+
+_BASELINES: dict[tuple[str, ...], Baselines] = {}
+
+
+def baselines(job: Job, prepared: Prepared, limit: float) -> Baselines:
+    """Return what the baselines cost, from growing samples of the rows; measured once per data and process."""
+    if prepared.held_out is None:
+        return Baselines()
+    key = (job.task.name, str(job.recipe.seed), *prepared.fingerprints.values())
+    if key not in _BASELINES:
+        _BASELINES[key] = _measure_baselines(job, prepared.train, prepared.held_out[1], limit)
+    return _BASELINES[key]
+
+
+def _measure_baselines(job: Job, train: Examples, held_out: Examples, limit: float) -> Baselines:
+    import torch
+
+    meter, end = MemoryMeter(torch.device("cpu")), time.perf_counter() + limit
+    sizes: list[int] = []
+    seconds: list[float] = []
+    held: list[float] = []
+    size = FIRST_ROWS
+    while not sizes or (sizes[-1] < len(train) and time.perf_counter() + seconds[-1] * GROWTH < end):
+        size = min(size, len(train))
+        parts = _drawn(train, size), _drawn(held_out, max(len(held_out) * size // len(train), 1))
+        if not sizes:
+            job.task.baselines(*parts, job.recipe.seed)  # imports
+        meter.start()
+        started = time.perf_counter()
+        job.task.baselines(*parts, job.recipe.seed)
+        seconds.append(time.perf_counter() - started)
+        held.append(float(meter.growth() or 0))
+        sizes.append(size)
+        size *= GROWTH
+    return Baselines(extended(sizes, seconds, len(train)), int(extended(sizes, held, len(train))))
+
+
+def _drawn(part: Examples, count: int) -> Examples:
+    """Return `count` examples at random, always the same ones; data files are often sorted by label."""
+    return part.take(np.sort(np.random.default_rng(0).permutation(len(part))[:count]))
+
+
+def extended(sizes: list[int], values: list[float], size: int) -> float:
+    """Return the value at `size` of a power law through the last two measured ones."""
+    if sizes[-1] >= size or values[-1] <= 0:
+        return values[-1]
+    power = 1.0
+    if len(sizes) > 1 and values[-2] > 0:
+        power = math.log(values[-1] / values[-2]) / math.log(sizes[-1] / sizes[-2])
+        power = min(max(power, EXPONENTS[0]), EXPONENTS[1])
+    return values[-1] * (size / sizes[-1]) ** power
+
+
+def write_seconds(folder: Path) -> float:
+    """Return the seconds that writing one byte takes, checksummed and forced to the disk of `folder`."""
+    block = np.random.default_rng(0).bytes(WRITTEN)
+    target = folder / "foretune-write-speed"
+
+    def fill(draft: Path) -> None:
+        (draft / "block").write_bytes(block)
+
+    started = time.perf_counter()
+    write_folder(target, fill)
+    seconds = time.perf_counter() - started
+    shutil.rmtree(target, ignore_errors=True)
+    return seconds / WRITTEN
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Return the seconds that `work` takes."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def data_bytes(prepared: Prepared) -> int:
+    """Return the bytes of the examples in memory, twice: reading and preparing hold a table of them as well."""
+    return 2 * sum(_input_bytes(part) for part in prepared.parts.values())
+
+
+def _input_bytes(part: Examples) -> int:
+    sample = _evenly(len(part), SCORED)
+    sizes = [sys.getsizeof(part.inputs[row]) for row in sample]
+    return int(np.mean(sizes) * len(part)) if sizes else 0
