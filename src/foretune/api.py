@@ -16,8 +16,10 @@ from foretune.assemble import assemble, load_backbone
 from foretune.errors import ConfigError
 from foretune.forecast.plan import Plan, parse_bytes, parse_duration
 from foretune.model import Model
+from foretune.outcome import promised
 from foretune.prepare import Prepared, metric_of, prepare, source_name
 from foretune.recipe import Recipe
+from foretune.strategies import import_strategies
 from foretune.strategies.base import STRATEGIES
 from foretune.training import machine
 from foretune.training.checkpoint import Checkpoints, Found
@@ -83,12 +85,15 @@ def fit(
     job = assemble(
         chosen, prepared, metric, runtime, backbone, strategy, folder, listeners, kept.get("events_bytes")
     )
-    job = replace(job, deadline=None if limit is None else started + limit, closing=_closing(asked_plan))
+    if limit is not None:
+        job = replace(job, deadline=started + limit, closing=_closing(asked_plan, job, prepared))
     if asked_plan is not None:
         asked_plan.save(folder / PLAN)
     try:
         with stop_on_signals() as stop:
-            progress = Loop(job, stop).run(found if resume else None)
+            loop = Loop(job, stop, found if resume else None)
+            del found  # the loop lets go of it, too
+            progress = loop.run()
         return _finish(job, prepared, progress, started, asked, asked_plan)
     finally:
         job.events.close()
@@ -187,25 +192,19 @@ def _follow(recipe: Recipe, plan: Plan, prepared: Prepared, left_open: set[str])
     return recipe.with_changes(**{name: getattr(plan.best, name) for name in left_open})
 
 
-def _closing(plan: Plan | None) -> float:
-    """Return the seconds that the plan expects after training: evaluation, baselines, saving."""
-    return 0.0 if plan is None else sum(plan.best.parts.get(name, 0.0) for name in CLOSING)
+def _closing(plan: Plan | None, job: Job, prepared: Prepared) -> float:
+    """Return the seconds expected after training: evaluation, baselines, saving; measured where no plan says so."""
+    from foretune.forecast.cost import forecast_cost
+
+    own = None if plan is None else promised(plan, job)
+    parts = forecast_cost(job, prepared, limit_seconds=1.0).parts if own is None else own.parts
+    return sum(parts.get(name, 0.0) for name in CLOSING)
 
 
 def load(path: str | Path, *, device: str = "auto", precision: str = "fp32") -> Model:
     """Return the model that `fit` saved in `path`. Raises ArtifactError where it is not whole."""
     machine.set_threads()
     return artifact.load(path, device=device, precision=precision)
-
-
-def import_strategies() -> None:
-    """Import the files that register strategies."""
-    import foretune.strategies.full
-    import foretune.strategies.gradual_unfreezing
-    import foretune.strategies.linear_probe
-    import foretune.strategies.lora
-    import foretune.strategies.lp_ft
-    import foretune.strategies.top_layers  # noqa: F401
 
 
 def _recipe(given: Recipe | str | Path | None) -> Recipe:

@@ -211,14 +211,21 @@ def predict(
 
 @app.command()
 def models(as_json: opt.Json = False) -> None:
-    """List the backbones that --backbone knows by name."""
+    """List the backbones that --backbone knows by name, and the strategies."""
     with guard(as_json) as out:
         from dataclasses import asdict
 
         from foretune.backbones.catalogue import CATALOGUE
+        from foretune.strategies import import_strategies
+        from foretune.strategies.base import STRATEGIES
 
         entries = [asdict(entry) for entry in CATALOGUE]
-        write_json({"models": entries}, out) if as_json else _tables().show_models(entries, out)
+        import_strategies()
+        strategies = [{"name": name, "about": STRATEGIES[name].about} for name in STRATEGIES]
+        if as_json:
+            write_json({"models": entries, "strategies": strategies}, out)
+        else:
+            _tables().show_models(entries, strategies, out)
 
 
 @app.command()

@@ -62,27 +62,37 @@ def show_plan(plan: Plan, data: str, out: TextIO) -> None:
 
 
 def _candidates(plan: Plan) -> Any:
-    from rich.table import Table
-
     part = {"test": "the test rows", "dev": "the dev rows"}.get(plan.held_out, plan.held_out)
-    table = Table(title=f"Expected {plan.best.metric} on {part}, with 90 % intervals", title_justify="left")
-    for name in ("backbone", "strategy"):
-        table.add_column(name, overflow="fold")
-    for name in ("score", "interval", "time", "memory", "disk"):
-        table.add_column(name, justify="right")
+    table = _table(f"Expected {plan.best.metric} on {part}, with 90 % intervals", ("backbone", "strategy"))
+    for name in ("score", "time", "memory", "disk"):
+        table.add_column(name, justify="right", no_wrap=True)
     for choice in plan.candidates:
         table.add_row(*_row(choice), style="bold" if choice is plan.best else "dim" if choice.over else "")
     return table
 
 
+def _table(title: str, names: tuple[str, ...]) -> Any:
+    """Return a table without lines, so that it fits 80 columns; `names` are its columns of text."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for name in names:
+        table.add_column(name, overflow="fold", no_wrap=name in ("strategy", "data"))
+    return table
+
+
 def _row(choice: Choice) -> list[str]:
-    spans = f"{100 * choice.low:.1f} – {100 * choice.high:.1f}"
     memory = "too much" if choice.peak_memory_bytes > 1 << 60 else f"{choice.peak_memory_bytes / 1e9:.1f} GB"
-    name = f"{choice.strategy} ({choice.over})" if choice.over else choice.strategy
+    name = f"{choice.backbone} ({choice.over})" if choice.over else choice.backbone
     return [
-        choice.backbone, name, f"{100 * choice.value:.1f}", spans, duration(choice.seconds), memory,
-        f"{choice.disk_bytes / 1e6:,.0f} MB",
+        name, choice.strategy, _span(choice.value, choice.low, choice.high), duration(choice.seconds), memory,
+        f"{choice.disk_bytes / 1e9:.2f} GB",
     ]  # fmt: skip
+
+
+def _span(value: float, low: float, high: float) -> str:
+    return f"{100 * value:.1f} ({100 * low:.1f}–{100 * high:.1f})"
 
 
 def _labels(plan: Plan) -> str:
@@ -111,8 +121,6 @@ def _target(target: dict[str, Any]) -> str:
 
 def show_ledger(outcomes: Sequence[Outcome], summary: dict[str, Any], place: str, out: TextIO) -> None:
     """Print the newest outcomes with their forecasts, and what they say of the forecasts."""
-    from rich.table import Table
-
     screen = console(out)
     if not outcomes:
         put(
@@ -120,10 +128,9 @@ def show_ledger(outcomes: Sequence[Outcome], summary: dict[str, Any], place: str
             f"The ledger ({place}) is empty. Every `foretune fit` adds a line: numbers and fingerprints only.",
         )
         return
-    table = Table(title=f"Newest of {len(outcomes):,} outcomes in {place}", title_justify="left")
-    for name in ("date", "data", "backbone", "strategy"):
-        table.add_column(name, overflow="fold")
-    for name in ("rows", "score", "forecast", "time", "forecast time"):
+    put(screen, f"{len(outcomes):,} outcomes in {place}")
+    table = _table(f"The newest {min(SHOWN_OUTCOMES, len(outcomes))}", ("data", "backbone", "strategy"))
+    for name in ("rows", "score", "forecast", "time", "forecast"):
         table.add_column(name, justify="right")
     for outcome in list(outcomes)[-SHOWN_OUTCOMES:]:
         table.add_row(*_outcome(outcome))
@@ -136,10 +143,10 @@ def _outcome(outcome: Outcome) -> list[str]:
     promise = outcome.promise
     span, time = "–", "–"
     if promise is not None:
-        span = f"{100 * promise.value:.1f} ({100 * promise.low:.1f} – {100 * promise.high:.1f})"
+        span = _span(promise.value, promise.low, promise.high)
         time = "–" if promise.seconds is None else duration(promise.seconds)
     return [
-        outcome.date, outcome.data[:8], outcome.backbone, outcome.strategy, f"{outcome.n:,}",
+        outcome.data[:8], outcome.backbone, outcome.strategy, f"{outcome.n:,}",
         f"{100 * outcome.score:.1f}", span, duration(outcome.seconds), time,
     ]  # fmt: skip
 

@@ -150,8 +150,8 @@ def _confusions(confusion: list[list[int]]) -> list[tuple[int, int, int]]:
     return sorted(found, reverse=True)[:SHOWN_CONFUSIONS]
 
 
-def show_models(entries: list[dict[str, Any]], out: TextIO) -> None:
-    """Print the catalogue."""
+def show_models(entries: list[dict[str, Any]], strategies: list[dict[str, str]], out: TextIO) -> None:
+    """Print the catalogue and the strategies."""
     screen = console(out)
     names = ("name", "languages", "layers", "width", "parameters")
     put(screen, f"{names[0]:<21}{names[1]:<15}{names[2]:>6}{names[3]:>7}{names[4]:>12}", style="bold")
@@ -165,6 +165,9 @@ def show_models(entries: list[dict[str, Any]], out: TextIO) -> None:
         put(screen, f"    {entry['source']}: {entry['about']}", style="dim")
     put(screen, "\nThe bundled one needs no network, the others are fetched at first use.")
     put(screen, "--backbone also takes a folder or any hub id.")
+    put(screen, "\nstrategies (--strategy)", style="bold")
+    for strategy in strategies:
+        put(screen, f"{strategy['name']:<21}{strategy['about']}")
 
 
 def show_inspection(found: dict[str, Any], out: TextIO) -> None:

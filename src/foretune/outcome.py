@@ -58,7 +58,7 @@ def outcome(
         "evaluation_seconds": evaluated,
         "total_seconds": time.perf_counter() - started,
     }
-    choice = None if plan is None else _promised(plan, job)
+    choice = None if plan is None else promised(plan, job)
     if choice is not None and results:
         model.record["forecast"] = held_to(choice, model.record, job.metric)
     if results:  # before the artefact, whose record marks the run as finished
@@ -70,7 +70,7 @@ def outcome(
             job.events.emit("warning", text=note)
 
 
-def _promised(plan: Plan, job: Job) -> Choice | None:
+def promised(plan: Plan, job: Job) -> Choice | None:
     """Return what the plan said of this run: the candidate of its backbone and strategy, if there is one."""
     own = (job.recipe.backbone, job.strategy.name)
     return next((c for c in plan.candidates if (c.backbone, c.strategy) == own), None)

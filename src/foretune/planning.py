@@ -23,6 +23,7 @@ from foretune.forecast.plan import GOALS, Choice, Plan, duration, limits, order
 from foretune.forecast.records import Candidate, Outcome
 from foretune.prepare import Prepared, metric_of, prepare
 from foretune.recipe import Recipe
+from foretune.strategies import import_strategies
 from foretune.strategies.base import STRATEGIES
 from foretune.tasks.base import Examples
 from foretune.training import machine
@@ -314,8 +315,6 @@ class _Planner:
 
 
 def _strategies(given: Sequence[str] | None) -> list[str]:
-    from foretune.api import import_strategies
-
     import_strategies()
     names = list(given) if given is not None else sorted(STRATEGIES, key=_quickness)
     if not names:

@@ -36,6 +36,7 @@ class Loop:
 
     job: Job
     stop: StopRequest
+    found: Found | None = None  # what a resumed run starts from
     state: Progress = field(default_factory=Progress)
     _saved_at: float = 0.0
     _started: float = 0.0
@@ -53,15 +54,16 @@ class Loop:
         self.checkpoints = Checkpoints(job.checkpoints_folder)
         self.every = self._evaluation_interval()
 
-    def run(self, found: Found | None = None) -> Progress:
-        """Train, and leave the best weights in the model; `found` is what a resumed run starts from.
+    def run(self) -> Progress:
+        """Train, and leave the best weights in the model.
 
         Raises Interrupted, TrainingError, ResourceError and CheckpointError.
         """
         job = self.job
         randomness.seed_everything(job.recipe.seed)
         job.backbone.model.train()
-        start = None if found is None else self._restore(*found)
+        start = None if self.found is None else self._restore(*self.found)
+        self.found = None  # its tensors are needed once
         self.state.micro_tokens = (
             self.state.micro_tokens or job.recipe.micro_tokens or job.settings.batch_tokens
         )
@@ -101,7 +103,7 @@ class Loop:
             state.step += 1
             state.record_loss(state.step, loss, factor)
             self._tell(loss, factor)
-            late = self._out_of_time()
+            late = state.step < self.total and self._out_of_time()
             if (state.step - first) % every == 0 or state.step == last or late:
                 self._evaluate(last_phase=last == self.total)
             state.stopped_early = state.stopped_early or late
