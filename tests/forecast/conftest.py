@@ -96,7 +96,7 @@ def assembled(tiny, rows, tmp_path, monkeypatch):
 
 @pytest.fixture
 def started(monkeypatch):
-    """Let the minimal fit cost 2 seconds (half a second of it at the end) and 500 MB instead of measuring one in a process of its own."""
+    """Let the minimal fit cost 2 seconds, 0.5 of them at its end, and 500 MB, instead of running it."""
     from foretune.forecast import study
     from foretune.forecast.startup import StartUp
 

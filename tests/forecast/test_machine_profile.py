@@ -289,6 +289,26 @@ def test_the_peak_follows_what_is_held():
     assert memory.reset_peak() and memory.peak_resident() - before < 20 << 20
 
 
+@linux
+def test_a_fit_does_not_count_its_parents_memory(monkeypatch):
+    """What getrusage tells of a child is at least what the parent held when it started it."""
+    held = bytearray(os.urandom(1 << 20)) * 400
+    code = (
+        "import resource; from foretune.training import memory;"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, memory.peak_resident())"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(memory.__file__).parents[2])}
+    told = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, check=True
+    ).stdout
+    told_by_system, own = map(int, told.split())
+    assert own < 200 << 20 < len(held)
+    assert own <= told_by_system
+    assert machine.peak_memory_bytes(torch.device("cpu")) == memory.peak_resident()
+    monkeypatch.setattr(memory, "peak_resident", lambda: None)
+    assert 50e6 < machine.peak_memory_bytes(torch.device("cpu")) < 64e9
+
+
 def test_a_system_that_tells_nothing(monkeypatch, tmp_path):
     monkeypatch.setattr(memory, "STATUS", tmp_path / "none")
     monkeypatch.setattr(memory, "CLEAR", tmp_path / "no" / "folder")
