@@ -28,6 +28,7 @@ import pandas as pd
 from data import table
 
 MAX_TOKENS, DEV_ROWS, TEST_ROWS = 64, 150, 800
+MEASURED = ("predictors", "predictor_seconds", "tokens", "backbone_fingerprint")
 ENGLISH = ("minilm-l6", "minilm-l3", "bge-small-en", "granite-30m-en")
 CHINESE = ("roformer-zh-small", "minilm-l6", "minilm-l3", "bge-small-en")
 
@@ -150,7 +151,7 @@ def add_predictors(path: Path, weights: Path) -> None:
             if _features_of(line) == (data, backbone, n, seed):
                 line["predictors"], line["predictor_seconds"] = found.predictors, seconds
                 line["tokens"], line["backbone_fingerprint"] = found.tokens, found.fingerprint
-        draft = path.with_suffix(".part")
+        draft = path.with_suffix(".part")  # the whole file appears or none
         draft.write_text("".join(json.dumps(line) + "\n" for line in lines))
         draft.replace(path)
         print(
