@@ -225,9 +225,29 @@ def test_tokenising_counts_every_text(assembled, rows, monkeypatch):
     assert asked == [len(prepared.train), 10, 10]
 
 
-def test_the_disk_is_timed_and_left_as_it_was(tmp_path, monkeypatch):
-    monkeypatch.setattr(around, "WRITTEN", 1 << 16)
-    assert 0 < around.write_seconds(tmp_path) < 1 and not any(tmp_path.iterdir())
+def test_loading_and_saving_are_measured_once_and_leave_nothing(assembled, tmp_path, monkeypatch):
+    monkeypatch.setattr(around, "_LOADS", {})
+    job, prepared = assembled()
+    (tmp_path / "disk").mkdir()
+    found = around.load_again(job, prepared, tmp_path / "disk")
+    assert not any((tmp_path / "disk").iterdir())
+    assert found.seconds > 0 and found.save_seconds > 0 and found.layers == 4
+    from foretune.assemble import load_backbone
+
+    load_backbone(job.recipe, prepared).save(tmp_path / "saved")
+    saved = sum(path.stat().st_size for path in (tmp_path / "saved").iterdir())
+    assert found.saved_bytes == pytest.approx(saved, abs=2000)  # and its checksums
+    assert around.load_again(job, prepared, tmp_path / "nowhere") is found
+
+
+def test_a_disk_that_cannot_be_written(assembled, tmp_path, monkeypatch):
+    from foretune.errors import ResourceError
+
+    monkeypatch.setattr(around, "_LOADS", {})
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ResourceError, match="could not be written"):
+        around.load_again(*assembled(), tmp_path / "file")
+    assert not around._LOADS
 
 
 def test_texts_count_twice(assembled, rows):

@@ -17,7 +17,6 @@ import numpy as np
 
 from foretune.errors import ResourceError, TrainingError
 from foretune.forecast import footprint
-from foretune.forecast import surroundings as around
 from foretune.forecast.borrowed import borrowed
 from foretune.forecast.measure import Clock
 from foretune.forecast.schedule import PhaseSchedule
@@ -66,8 +65,7 @@ def forecast_cost(
 
     try:
         with borrowed(job) as loan:
-            found = study(loan, prepared, Clock(limit_seconds))
-            found.writing = around.write_seconds(job.folder)
+            found = study(loan, prepared, Clock(limit_seconds), job.folder)
             parts = seconds_of(found, prepare_seconds)
             training = parts["training"] + parts["validation"]
             memory, disk = footprint.peak_memory(found), footprint.peak_disk(found, training)
@@ -86,7 +84,7 @@ def seconds_of(found: Study, prepare_seconds: float = 0.0) -> dict[str, float]:
     Evaluation, baselines, saving and report come after training; validation is the evaluation on dev while
     training, with the weights that are kept.
     """
-    start, artefact = found.start, footprint.artefact_bytes(found)
+    start = found.start
     counted = sum(found.start_of(plan) != HEAD for plan in found.plans)
     loading = found.load.seconds + found.fingerprint + counted * found.counting + prepare_seconds
     return {
@@ -97,7 +95,7 @@ def seconds_of(found: Study, prepare_seconds: float = 0.0) -> dict[str, float]:
         "validation": validation(found),
         "evaluation": _final_evaluation(found),
         "baselines": found.baselines.seconds,
-        "saving": artefact * found.writing + found.load.seconds,
+        "saving": footprint.artefact_bytes(found) * found.writing + found.load.seconds,
         "report": start.closing if start else 0.0,
     }
 

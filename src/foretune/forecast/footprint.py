@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from foretune.forecast import surroundings as around
 from foretune.forecast.meter import nbytes
 from foretune.training import checkpoint, memory
@@ -16,7 +14,7 @@ if TYPE_CHECKING:
 
 MOMENTS = 2  # of AdamW, each of the size of what trains
 KEPT = 2  # checkpoints; a third exists while it is written
-OTHER_FILES = 2 << 20  # bytes of tokenizer, report and events beside the weights
+OTHER_FILES = 150_000  # bytes of report, record, model card and events; the demo has 137 kB of them
 SPARE = 20 << 20  # bytes of memory, where nothing at all could be measured of the process
 
 
@@ -27,9 +25,14 @@ def weights_bytes(study: Study) -> int:
 
 
 def saved_bytes(study: Study) -> tuple[int, int]:
-    """Return the bytes of the best weights as they are kept while training, and of a checkpoint."""
-    kept = nbytes(checkpoint.changing(study.job.backbone.model, study.loop.trained).values())
-    return kept, kept + MOMENTS * study.rehearsal.trained_bytes
+    """Return the bytes of the best weights as they are kept while training, and of a checkpoint.
+
+    A checkpoint between the passes of a step holds gradients too.
+    """
+    job, trained = study.job, study.rehearsal.trained_bytes
+    kept = nbytes(checkpoint.changing(job.backbone.model, study.loop.trained).values())
+    between = study.rehearsal.micro_tokens < job.settings.batch_tokens
+    return kept, kept + (MOMENTS + between) * trained
 
 
 def peak_memory(study: Study) -> int:
@@ -72,18 +75,15 @@ def checkpoints_written(study: Study, training_seconds: float) -> int:
 def peak_disk(study: Study, training_seconds: float) -> int:
     """Return the most bytes that the run's folder and the feature cache hold of this fit at any time."""
     best, whole = saved_bytes(study)
-    evaluated = any(plan.evaluations for plan in study.plans)
     count = checkpoints_written(study, training_seconds)
-    bests = (0 if not evaluated else 1) + (1 if evaluated and count else 0)  # one that a checkpoint refers to
-    gains = sum(plan.gains for plan in study.plans)
-    drafts = max(best if gains > 1 else 0, whole if count > KEPT else 0)
-    training = min(count, KEPT) * whole + bests * best + drafts
-    ending = min(count, KEPT) * whole + bests * best + artefact_bytes(study)
-    return int(max(training, ending)) + sum(study.cached.values()) * study.new
+    gains = math.ceil(sum(plan.gains for plan in study.plans))
+    bests = min(gains, 1 + min(count, KEPT))  # the newest, and those that a kept checkpoint refers to
+    kept = min(count, KEPT) * whole + bests * best
+    draft = max(best if gains > 1 else 0, whole if count > KEPT else 0)
+    return kept + max(draft, artefact_bytes(study)) + sum(study.cached.values()) * study.new
 
 
 def artefact_bytes(study: Study) -> int:
-    """Return the bytes of the finished model: what its state holds, once."""
-    state = study.job.backbone.model.state_dict()
-    own = {t.data_ptr(): t.numel() * t.element_size() for t in state.values()}
-    return int(np.sum(list(own.values()))) + OTHER_FILES
+    """Return the bytes of the finished model: the backbone's, and layers that the strategy adds."""
+    added = max(study.job.backbone.layers.count - study.load.layers, 0)
+    return study.load.saved_bytes + added * study.load.layer_bytes + OTHER_FILES

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -64,7 +65,11 @@ class Study:
     growth: int | None = None  # of memory, while all of it was measured
     counting: float = 0.0  # of floating-point operations, once a phase
     baselines: around.Baselines = field(default_factory=around.Baselines)
-    writing: float = 0.0  # seconds per byte
+
+    @property
+    def writing(self) -> float:
+        """Return the seconds of writing one byte, with its checksum and forced to the disk."""
+        return self.load.save_seconds / max(self.load.saved_bytes, 1)
 
     def start_of(self, plan: PhaseSchedule) -> int:
         """Return where a phase starts, given what the cache has room for."""
@@ -75,13 +80,13 @@ class Study:
         return self.steps[plan.number].seconds(self.epoch) * plan.steps / self.loop.plan.steps_per_epoch
 
 
-def study(job: Job, prepared: Prepared, clock: Clock) -> Study:
-    """Measure a borrowed job; steps get most of the time, as they matter most."""
+def study(job: Job, prepared: Prepared, clock: Clock, folder: Path) -> Study:
+    """Measure a borrowed job; steps get most of the time, as they matter most. `folder`: where the fit will write."""
     loop = Loop(job, StopRequest())
     tokenising, test_lengths = around.tokenising(job, prepared)
     found = Study(
         job=job, prepared=prepared, loop=loop, plans=schedule(loop), rehearsal=Rehearsal(job, loop),
-        start=start_up(machine_profile(job.runtime.device.type)), load=around.load_again(job, prepared),
+        start=start_up(machine_profile(job.runtime.device.type)), load=around.load_again(job, prepared, folder),
         tokenising=tokenising, test_lengths=test_lengths, fingerprint=around.timed(job.backbone.fingerprint),
     )  # fmt: skip
     meter = MemoryMeter(job.runtime.device)

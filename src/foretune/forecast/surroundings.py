@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from foretune.forecast.meter import MemoryMeter
+from foretune.forecast.meter import MemoryMeter, nbytes
 from foretune.training.files import write_folder
 
 if TYPE_CHECKING:
@@ -25,32 +25,42 @@ if TYPE_CHECKING:
 SAMPLE = 256  # inputs whose preprocessing is timed; fewer than are cached on the disk
 SCORED = 20_000  # examples at most whose scoring is timed
 PROBES = 8  # inputs on which a saved model is compared, as in `foretune.artifact`
-WRITTEN = 32 << 20  # bytes of the file that is written to time the disk
 FIRST_ROWS, GROWTH = 250, 3  # rows of the first baseline that is timed, and how the rows grow to the next
 EXPONENTS = (0.5, 1.6)  # between which time and memory of a baseline grow with the rows
 
 
 @dataclass(frozen=True)
 class Load:
-    """What loading the backbone once more took: seconds, and bytes of memory once it has run."""
+    """What loading the backbone once more, and saving it as it is, took: seconds and bytes.
+
+    `memory_bytes`: held once it has run, None where the system does not tell; `layers` and `layer_bytes`: of
+    this model as it comes, to see what a strategy adds.
+    """
 
     seconds: float
     memory_bytes: int | None
+    save_seconds: float
+    saved_bytes: int
+    layers: int
+    layer_bytes: int
 
 
 _LOADS: dict[tuple[str, str], Load] = {}
 
 
-def load_again(job: Job, prepared: Prepared) -> Load:
-    """Return what loading the backbone costs; measured once per backbone, task and process."""
+def load_again(job: Job, prepared: Prepared, folder: Path) -> Load:
+    """Return what loading and saving the backbone costs; measured once per backbone, task and process.
+
+    `folder`: on the disk that the fit will write to; nothing is left there. Raises ResourceError.
+    """
     key = (job.recipe.backbone, job.task.name)
     if key not in _LOADS:
-        _LOADS[key] = _load(job, prepared)
+        _LOADS[key] = _load(job, prepared, folder / "foretune-forecast")
     return _LOADS[key]
 
 
-def _load(job: Job, prepared: Prepared) -> Load:
-    """Load the backbone anew and run it on a few short inputs, as the check of a saved model does."""
+def _load(job: Job, prepared: Prepared, target: Path) -> Load:
+    """Load the backbone anew, run it on a few short inputs, as the check of a saved model does, and save it."""
     import torch
 
     from foretune.assemble import load_backbone
@@ -63,7 +73,15 @@ def _load(job: Job, prepared: Prepared) -> Load:
     rows = np.argsort(job.train_store.lengths, kind="stable")[:PROBES]
     with torch.inference_mode():
         again.forward(again.collate(job.train_store, rows))
-    return Load(time.perf_counter() - started, meter.growth())
+    seconds, growth = time.perf_counter() - started, meter.growth()
+    try:
+        saving = timed(lambda: write_folder(target, again.save))
+        saved = sum(path.stat().st_size for path in target.iterdir())
+    finally:
+        shutil.rmtree(target, ignore_errors=True)
+    depth, count = again.layers.depth, again.layers.count
+    top = nbytes(p for name, p in again.model.named_parameters() if depth[name] == count)
+    return Load(seconds, growth, saving, saved, count, top)
 
 
 def tokenising(job: Job, prepared: Prepared) -> tuple[float, np.ndarray]:
@@ -175,21 +193,6 @@ def extended(sizes: list[int], values: list[float], size: int) -> float:
         power = math.log(values[-1] / values[-2]) / math.log(sizes[-1] / sizes[-2])
         power = min(max(power, EXPONENTS[0]), EXPONENTS[1])
     return values[-1] * (size / sizes[-1]) ** power
-
-
-def write_seconds(folder: Path) -> float:
-    """Return the seconds that writing one byte takes, checksummed and forced to the disk of `folder`."""
-    block = np.random.default_rng(0).bytes(WRITTEN)
-    target = folder / "foretune-write-speed"
-
-    def fill(draft: Path) -> None:
-        (draft / "block").write_bytes(block)
-
-    started = time.perf_counter()
-    write_folder(target, fill)
-    seconds = time.perf_counter() - started
-    shutil.rmtree(target, ignore_errors=True)
-    return seconds / WRITTEN
 
 
 def timed(work: Callable[[], object]) -> float:

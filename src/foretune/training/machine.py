@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from foretune.errors import ConfigError
+from foretune.training import memory
 
 if TYPE_CHECKING:
     import torch
@@ -146,6 +147,9 @@ def peak_memory_bytes(device: torch.device) -> int:
         import torch
 
         return int(torch.cuda.max_memory_allocated(device))
+    held = memory.peak_resident()  # getrusage counts a parent's memory at the fork too
+    if held is not None:
+        return held
     unit = 1 if sys.platform == "darwin" else 1024  # getrusage gives bytes on macOS, KiB on Linux
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
