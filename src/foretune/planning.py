@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from foretune.forecast.curve import Curve
 
 SAMPLE = 2000  # examples whose features are judged
+FEWEST_JUDGED = 200  # of them, under a small budget
 FEWEST = 20  # training examples; below, nothing can be held out to judge anything by
 STEP_SECONDS = 3.0  # spent on timing the steps of one candidate, at most
 PLANNING_SHARE = 0.2  # of a budget, after which no further backbone is looked at
@@ -90,16 +91,22 @@ def make_plan(
 
 
 def look(
-    backbone: Backbone, examples: Examples, recipe: Recipe, runtime: Runtime, metric: str, curve: bool = False
+    backbone: Backbone,
+    examples: Examples,
+    recipe: Recipe,
+    runtime: Runtime,
+    metric: str,
+    curve: bool = False,
+    most: int = SAMPLE,
 ) -> Look:
-    """Return what the frozen features of at most 2,000 of `examples` say, for the seed of the recipe."""
+    """Return what the frozen features of at most `most` of `examples` say, for the seed of the recipe."""
     from threadpoolctl import threadpool_limits
 
     from foretune.forecast.probe import probe_score
     from foretune.forecast.transferability import predictors
 
     assert examples.targets is not None
-    sample = examples.take(_sample(examples.targets, recipe.seed))
+    sample = examples.take(_sample(examples.targets, recipe.seed, most))
     longest = recipe.max_tokens or min(backbone.max_length, LONGEST_BY_DEFAULT)
     store = backbone.preprocess(sample.inputs, max_length=longest, truncation=recipe.truncation)
     backbone.model.to(runtime.device)
@@ -176,7 +183,11 @@ class _Planner:
         recipe = self.recipe.with_changes(backbone=name)
         backbone = load_backbone(recipe, self.prepared)
         curve = self.target_score is not None
-        return look(backbone, self.prepared.train, recipe, self.runtime, self._metric, curve)
+        return look(backbone, self.prepared.train, recipe, self.runtime, self._metric, curve, self._most())
+
+    def _most(self) -> int:
+        """Return how many examples are judged: fewer under a small budget."""
+        return SAMPLE if self.budget is None else int(min(max(5 * self.budget, FEWEST_JUDGED), SAMPLE))
 
     def _step_seconds(self) -> float:
         """Return how long the steps of a candidate may be timed: less under a small budget."""
@@ -373,16 +384,16 @@ def _check_size(prepared: Prepared) -> None:
         )
 
 
-def _sample(targets: np.ndarray, seed: int) -> np.ndarray:
-    """Return at most 2,000 rows, in order, every class with its share and at least one row."""
-    if len(targets) <= SAMPLE:
+def _sample(targets: np.ndarray, seed: int, most: int = SAMPLE) -> np.ndarray:
+    """Return at most `most` rows, in order, every class with its share and at least one row."""
+    if len(targets) <= most:
         return np.arange(len(targets))
     rng = np.random.default_rng((seed, 3))
     order = rng.permutation(len(targets))
     if not np.issubdtype(targets.dtype, np.integer) or targets.ndim != 1:
-        return np.sort(order[:SAMPLE])
+        return np.sort(order[:most])
     first = np.array([order[np.flatnonzero(targets[order] == c)[0]] for c in np.unique(targets)])
-    rest = order[~np.isin(order, first)][: SAMPLE - len(first)]
+    rest = order[~np.isin(order, first)][: max(most - len(first), 0)]
     return np.sort(np.concatenate([first, rest]))
 
 
