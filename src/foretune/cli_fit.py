@@ -65,7 +65,7 @@ def recipe_changes(given: dict[str, Any], plan: Recipe) -> dict[str, Any]:
         changes["trackers"] = tuple(given["track"])
     if given["option"]:
         changes["options"] = plan.options | dict(key_value(item) for item in given["option"])
-    if given["trainable_layers"] is not None:
+    if given.get("trainable_layers") is not None:
         changes.setdefault("strategy", plan.strategy if plan.strategy in LAYERED else "top-layers")
         changes["options"] = changes.get("options", plan.options) | {"layers": given["trainable_layers"]}
     if given["class_weights"] is not None:
