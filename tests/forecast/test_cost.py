@@ -426,33 +426,56 @@ def test_the_disk_is_what_a_fit_writes(
     assert sizes.most == pytest.approx(predicted, rel=0.15)
 
 
-def test_memory_adds_up(assembled, started, monkeypatch):
+def test_memory_adds_up(assembled, started):
     found = studied(*assembled())
     weights = footprint.weights_bytes(found)
     model = found.job.backbone.model
     parts = [*model.parameters(), *model.buffers()]
     assert weights == sum({t.data_ptr(): t.numel() * t.element_size() for t in parts}.values())
-    found.growth, found.rehearsal.share = 1000, 1.0
-    found.load, found.baselines, found.cached = (
-        replace(found.load, memory_bytes=500),
-        around.Baselines(1.0, 70),
-        {},
-    )
-    data = around.data_bytes(found.prepared)
-    assert footprint.peak_memory(found) == started.memory_bytes + data + weights + 1000 + 570
+    found.growth, found.pass_growth, found.rehearsal.share = 10**7, 0, 1.0
+    found.load, found.baselines = replace(found.load, memory_bytes=500), around.Baselines(1.0, 70)
+    before = started.memory_bytes + around.data_bytes(found.prepared) + weights + 10**7
+    found.cached = {}
+    assert footprint.peak_memory(found) == before + 570
     found.cached = {3: 600}
-    assert footprint.peak_memory(found) == started.memory_bytes + data + weights + 1000 + 600
-    found.rehearsal.share, found.rehearsal.saved_bytes = 0.25, 400
-    assert footprint.training_growth(found) == 1000 + 300
-    found.growth = None
-    best, whole = footprint.saved_bytes(found)
-    trained = found.rehearsal.trained_bytes
-    assert footprint.training_growth(found) == max(3 * trained + 400, 2 * trained + whole)
+    assert footprint.peak_memory(found) == before + 600
+    found.load = replace(found.load, memory_bytes=None)
+    assert footprint.peak_memory(found) == before + weights + 70
+
+
+def test_what_was_run_in_part_is_extended(assembled):
+    found = studied(*assembled())
+    (best, whole), trained = footprint.saved_bytes(found), found.rehearsal.trained_bytes
     assert whole == best + 3 * trained  # the passes of a step are smaller than the step here
+    found.growth, found.pass_growth, found.rehearsal.share, found.rehearsal.saved_bytes = 10**7, 0, 0.25, 400
+    assert footprint.training_growth(found) == 10**7 + 300
+    found.pass_growth = 10**8
+    assert footprint.training_growth(found) == 2 * trained + best + 10**8
+    found.growth = None
+    assert footprint.training_growth(found) == max(3 * trained + 400, 2 * trained + whole)
     found.rehearsal.micro_tokens = found.job.settings.batch_tokens
     assert footprint.saved_bytes(found) == (best, best + 2 * trained)
-    found.load = replace(found.load, memory_bytes=None)
-    assert footprint.peak_memory(found) > started.memory_bytes + 2 * weights
+
+
+@pytest.mark.skipif(not memory.reset_peak(), reason="needs Linux's /proc")
+def test_a_pass_is_judged_by_a_part_where_time_is_short(assembled, rows, monkeypatch):
+    job, prepared = assembled(rows(300))
+    real, sizes = job.backbone.forward, []
+
+    def hungry(batch):
+        sizes.append(len(batch["input_ids"]))
+        if not torch.is_grad_enabled():
+            torch.ones(sizes[-1] * (2 << 20)).sum()  # 8 MB an example
+        return real(batch)
+
+    monkeypatch.setattr(job.backbone, "forward", hungry)
+    found = studied(job, prepared, 0.0)
+    dev = len(prepared.dev)
+    assert found.rehearsal.forward_share == pytest.approx(0.25, abs=0.02) and max(sizes) < dev
+    assert 0.8 < found.pass_growth / (dev * 8 << 20) < 1.4
+    whole = studied(job, prepared, 1000.0)
+    assert whole.rehearsal.forward_share == 1.0 and whole.pass_growth == 0 and max(sizes) == dev
+    assert 0.8 < found.pass_growth / whole.growth < 1.4
 
 
 def test_a_start_that_could_not_be_measured(assembled, monkeypatch):

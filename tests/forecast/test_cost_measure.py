@@ -296,9 +296,11 @@ def test_a_start_that_fails_is_not_kept(private, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("code", "held", "kept"), [(0, 5, True), (1, 5, False), (0, 0, False)], ids=["good", "failed", "unknown"]
+    ("code", "held", "cpu", "seconds"),
+    [(0, 5, 1.5, 1.5), (0, 5, 2.9, 1.5), (0, 5, 0.5, 0.55), (1, 5, 1.5, None), (0, 0, 1.5, None)],
+    ids=["good", "several threads", "a busy machine", "failed", "unknown memory"],
 )
-def test_only_a_whole_measurement_counts(monkeypatch, code, held, kept):
+def test_only_a_whole_measurement_counts(monkeypatch, code, held, cpu, seconds):
     asked = []
 
     def fake(arguments, folder, environment):
@@ -306,20 +308,21 @@ def test_only_a_whole_measurement_counts(monkeypatch, code, held, kept):
         (folder / "run").mkdir()
         lines = [{"event": "note", "time": 1.0}, {"event": "trained", "time": time.time() - 0.3}]
         (folder / "run" / "events.jsonl").write_text("\n".join(map(json.dumps, lines)))
-        return startup.Measured(1.5, held, code, b"", b"")
+        return startup.Measured(1.5, cpu, held, code, b"", b"")
 
     monkeypatch.setattr(startup, "run_measured", fake)
     found = startup.measure_start_up("cpu")
-    assert (found is not None) == kept
+    assert (found is None) == (seconds is None)
     if found is not None:
-        assert (found.seconds, found.memory_bytes) == (1.5, 5) and 0.3 <= found.closing <= 0.75
+        assert found.seconds == pytest.approx(seconds) and found.memory_bytes == 5
+        assert 0.3 * seconds / 1.5 <= found.closing <= seconds / 2
     arguments, environment, files = asked[0]
     assert arguments[0] == "fit" and "--offline" in arguments and files == ["backbone", "rows.csv"]
     assert environment["FORETUNE_LEDGER"] == "off" and "foretune-start" in environment["FORETUNE_CACHE"]
 
 
 def test_a_fit_that_left_nothing_is_not_measured(monkeypatch):
-    monkeypatch.setattr(startup, "run_measured", lambda *given: startup.Measured(1.5, 5, 0, b"", b""))
+    monkeypatch.setattr(startup, "run_measured", lambda *given: startup.Measured(1.5, 1.5, 5, 0, b"", b""))
     assert startup.measure_start_up("cpu") is None
 
 

@@ -54,13 +54,14 @@ def peak_memory(study: Study) -> int:
 def training_growth(study: Study) -> int:
     """Return the bytes that training takes beside the weights: gradients, moments, activations, copies.
 
-    Measured where the system allows; what a whole batch saves beyond the part of it that was run is added.
+    Measured where the system allows; for what was only run in part, the rest is added: what a whole batch keeps
+    for its backward pass, or a whole evaluation beside the moments.
     """
-    rehearsal = study.rehearsal
+    rehearsal, trained = study.rehearsal, study.rehearsal.trained_bytes
+    best, whole = saved_bytes(study)
     if study.growth is not None:
-        return study.growth + int(rehearsal.saved_bytes * (1 - rehearsal.share))
-    _, whole = saved_bytes(study)
-    trained = rehearsal.trained_bytes
+        steps = study.growth + int(rehearsal.saved_bytes * (1 - rehearsal.share))
+        return max(steps, MOMENTS * trained + best + study.pass_growth)
     return max((1 + MOMENTS) * trained + rehearsal.saved_bytes, MOMENTS * trained + whole)
 
 

@@ -34,7 +34,7 @@ def measure(
     """
     works = np.array([work_of([lengths[batch]], steps=0) for batch in batches])
     chosen = [batches[i] for i in spread(works[:, 3], works[:, 2])]
-    part = _part(chosen[0], lengths)
+    part = part_of(chosen[0], lengths)
     run(part)  # fills caches and pages
     seconds, work = _timed(run, part)
     times, done = {-1: [seconds]}, {-1: work}
@@ -44,7 +44,7 @@ def measure(
     share = 1.0
     if estimate > limit:
         chosen, estimate, share = (
-            [_part(b, lengths) for b in chosen],
+            [part_of(b, lengths) for b in chosen],
             estimate / PART,
             len(part) / len(chosen[0]),
         )
@@ -59,7 +59,7 @@ def measure(
     return fit_times([done[n] for n in times], [steady(t) for t in times.values()]), share
 
 
-def _part(batch: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+def part_of(batch: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """Return the longest fourth of a batch, at least one example."""
     order = batch[np.argsort(lengths[batch], kind="stable")]
     return order[-max(len(batch) // PART, 1) :]

@@ -11,8 +11,8 @@ import torch
 
 from foretune.errors import ResourceError
 from foretune.forecast.machine_profile import free_memory
-from foretune.forecast.measure import measure
-from foretune.forecast.meter import SavedBytes, nbytes
+from foretune.forecast.measure import measure, part_of
+from foretune.forecast.meter import MemoryMeter, SavedBytes, nbytes
 from foretune.forecast.timing import TimeModel, passes, step_work, work_of
 from foretune.training import checkpoint, machine, optim
 from foretune.training.batching import split_rows
@@ -42,6 +42,7 @@ class Rehearsal:
     saved_bytes: int = 0  # kept for the backward pass of the largest batch, the most of all phases
     trained_bytes: int = 0  # of what trains at once, the most of all phases
     share: float = 1.0  # of the largest batch that was run: below 1 where time did not allow the whole
+    forward_share: float = 1.0  # likewise, of the largest pass without gradients
     outputs: dict[int, np.ndarray] = field(default_factory=dict)  # example -> what `forward` gave for it
     _optimizer: torch.optim.Optimizer | None = None
 
@@ -70,15 +71,28 @@ class Rehearsal:
 
     def forward(self, limit: float) -> TimeModel:
         """Time passes of the whole model without gradients, in the batches of an evaluation."""
+        model, self.forward_share = self._passes(self._evaluated(), self._evaluate, limit)
+        return model
+
+    def pass_growth(self) -> int | None:
+        """Return the memory (bytes) that the largest pass of an evaluation takes, judged by a part of it."""
+        lengths, meter = self._evaluated().lengths, MemoryMeter(self.job.runtime.device)
+        largest = max(passes(lengths, TOKENS), key=lambda rows: len(rows) * int(lengths[rows].max()) ** 2)
+        part = part_of(largest, lengths)
+        meter.start()
+        with torch.inference_mode(), self.job.runtime.autocast():
+            self._evaluate(part)
+        growth = meter.growth()
+        return None if growth is None else growth * len(largest) // len(part)
+
+    def _evaluated(self) -> RaggedStore:
+        return self.job.train_store if self.job.dev_store is None else self.job.dev_store
+
+    def _evaluate(self, rows: np.ndarray) -> None:
         job = self.job
-        store = job.train_store if job.dev_store is None else job.dev_store
-
-        def run(rows: np.ndarray) -> None:
-            batch = batch_on(job.backbone, store, rows, job.runtime)
-            outputs = job.task.activate(job.backbone.forward(batch)).float().cpu().numpy()
-            self.outputs.update(zip(rows.tolist(), outputs, strict=True))
-
-        return self._passes(store, run, limit)
+        batch = batch_on(job.backbone, self._evaluated(), rows, job.runtime)
+        outputs = job.task.activate(job.backbone.forward(batch)).float().cpu().numpy()
+        self.outputs.update(zip(rows.tolist(), outputs, strict=True))
 
     def prefix(self, points: Sequence[int], limit: float) -> tuple[TimeModel, dict[int, tuple[int, ...]]]:
         """Time what fills the cache for the split points; return also the shape of one row at each of them.
@@ -91,12 +105,15 @@ class Rehearsal:
             found = prefix_outputs(job, rows, points)
             tails.update({point: tuple(t.shape[2 if point > 0 else 1 :]) for point, t in found.items()})
 
-        return self._passes(job.train_store, run, limit), tails
+        return self._passes(job.train_store, run, limit)[0], tails
 
     def _passes(
         self, store: RaggedStore, run: Callable[[np.ndarray], None], limit: float, budget: int = TOKENS
-    ) -> TimeModel:
-        """Time passes without gradients over the batches of a store, smaller ones where memory runs out."""
+    ) -> tuple[TimeModel, float]:
+        """Time passes without gradients over the batches of a store, smaller ones where memory runs out.
+
+        Returns also the share of the largest batch that was run.
+        """
         job, lengths = self.job, store.lengths
         job.backbone.model.eval()
 
@@ -108,7 +125,7 @@ class Rehearsal:
 
         while True:
             try:
-                return measure(passes(lengths, budget), lengths, counted, limit)[0]
+                return measure(passes(lengths, budget), lengths, counted, limit)
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error) or budget <= int(lengths.max()):
                     raise

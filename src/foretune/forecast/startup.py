@@ -21,6 +21,7 @@ from foretune.forecast import remembered
 from foretune.forecast.machine_profile import MachineProfile
 
 TIMEOUT = 300.0  # seconds; a machine that needs longer to start is not measured
+WAITING = 1.1  # seconds per second at work; starting hardly waits for anything but other programs' turns
 ROWS = 40
 MARKS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = ["good", "bad", "warm", "cold", "the", "room", "was", "and"]
@@ -85,7 +86,8 @@ def measure_start_up(device: str) -> StartUp | None:
             return None
     if done.code != 0 or done.memory_bytes <= 0:
         return None
-    return StartUp(done.seconds, done.memory_bytes, closing)
+    idle = min(1.0, WAITING * done.cpu_seconds / done.seconds)
+    return StartUp(done.seconds * idle, done.memory_bytes, closing * idle)
 
 
 def _trained_at(run: Path) -> float:
@@ -96,9 +98,11 @@ def _trained_at(run: Path) -> float:
 
 @dataclass(frozen=True)
 class Measured:
-    """A finished command: seconds, the most memory it held (bytes, 0 if unknown), exit code, what it printed."""
+    """A finished command: seconds, of them at work on processors, the most memory it held (bytes, 0 if unknown),
+    exit code, what it printed."""
 
     seconds: float
+    cpu_seconds: float
     memory_bytes: int
     code: int
     output: bytes
@@ -125,13 +129,14 @@ def run_measured(
     """Run the command `foretune ARGUMENTS` in a fresh process and measure it. Raises TimeoutExpired and OSError."""
     told = folder / ".peak-memory"
     command = [sys.executable, "-c", _CHILD, str(told), *arguments]
-    started = time.perf_counter()
+    started, before = time.perf_counter(), os.times()
     done = subprocess.run(
         command, env={**os.environ, **(environment or {})}, timeout=timeout, capture_output=True, check=False
     )
-    seconds = time.perf_counter() - started
+    seconds, after = time.perf_counter() - started, os.times()
+    working = sum(after[2:4]) - sum(before[2:4])  # of children, in user and in system mode
     memory = int(told.read_text()) if told.exists() else 0
-    return Measured(seconds, memory, done.returncode, done.stdout, done.stderr)
+    return Measured(seconds, working, memory, done.returncode, done.stdout, done.stderr)
 
 
 def make_backbone(folder: Path) -> None:

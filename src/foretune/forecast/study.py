@@ -62,7 +62,8 @@ class Study:
     scoring: dict[str, tuple[float, float]] = field(
         default_factory=dict
     )  # by part: with intervals, and without
-    growth: int | None = None  # of memory, while all of it was measured
+    growth: int | None = None  # of memory, while steps and passes were measured
+    pass_growth: int = 0  # of memory, for the largest pass of an evaluation, where only parts were run
     counting: float = 0.0  # of floating-point operations, once a phase
     baselines: around.Baselines = field(default_factory=around.Baselines)
 
@@ -97,6 +98,8 @@ def study(job: Job, prepared: Prepared, clock: Clock, folder: Path) -> Study:
     saves = sum(map(found.training, found.plans)) > job.recipe.checkpoint_seconds
     found.rehearsal.copies(whole=saves)
     found.growth = meter.growth()
+    if found.rehearsal.forward_share < 1:
+        found.pass_growth = found.rehearsal.pass_growth() or 0
     found.scoring = _study_scoring(found)
     found.counting = around.timed(lambda: fit_flops(job.backbone))
     found.baselines = around.baselines(job, prepared, clock.left())
