@@ -25,6 +25,8 @@ COVARIATES = ("probe", "layers", "examples")
 #: A short fine-tuning of this candidate less the probe, and the same for the same strategy on the same data, a
 #: mean over the backbones that were tried.
 PILOTS = ("pilot", "peers")
+#: The least spread that a covariate is measured in, where the default of 0.1 is too small: a factor of e examples.
+LEAST_SPREAD = {"examples": 1.0}
 ANCHOR = "probe"
 
 
@@ -89,8 +91,8 @@ class Scaling:
         for name in (*COVARIATES, *PILOTS):
             values = [values[name] for values in found if name in values]
             self.centre[name] = float(np.mean(values)) if values else 0.0
-            # A covariate that never varied must not explode when it does.
-            self.spread[name] = max(float(np.std(values)) if values else 0.0, 0.1)
+            # A covariate that hardly varied must not explode when it does.
+            self.spread[name] = max(float(np.std(values)) if values else 0.0, LEAST_SPREAD.get(name, 0.1))
 
     def rows(self, candidates: Sequence[Candidate], local: NDArray[np.bool_], names: Names) -> Rows:
         """Return what the mixed model sees of candidates; `local` marks the user's own."""
