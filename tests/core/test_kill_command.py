@@ -12,8 +12,11 @@ from itertools import pairwise
 
 import pytest
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "WUNTRACED"), reason="needs POSIX signals")
-TOOLONG = 240  # seconds
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "WUNTRACED"), reason="needs POSIX signals"),
+    pytest.mark.timeout(1500),  # where other programs hold the processor, each start takes minutes
+]
+TOOLONG = 300  # seconds, for one process
 POLL, STARTUP_POLL = 2e-4, 0.05  # seconds; a draft of a checkpoint is there for milliseconds
 ROWS = {"full": 60, "linear-probe": 400}  # a frozen backbone trains in milliseconds: more to come into
 
@@ -52,15 +55,23 @@ class Command:
                         process.send_signal(signal.SIGCONT)
                         time.sleep(jitter)
                     break
-                assert process.poll() is None, f"ended before its moment: {folder.with_suffix('.said')}"
+                assert process.poll() is None, folder.with_suffix(".said").read_text()
                 time.sleep(POLL if trains(folder, began) else STARTUP_POLL)
+            else:
+                pytest.fail(f"the moment did not come within {TOOLONG} s")
         finally:
             process.kill()
             process.wait()
         assert process.returncode == -signal.SIGKILL
 
-    def finish(self, folder, resume=True):
-        assert self.start(folder, resume).wait(TOOLONG) == 0, folder.with_suffix(".said").read_text()
+    def finish(self, folder):
+        """Resume and let the run come to its end."""
+        process = self.start(folder, resume=True)
+        try:
+            assert process.wait(TOOLONG) == 0, folder.with_suffix(".said").read_text()
+        finally:
+            process.kill()
+            process.wait()
 
 
 def trains(folder, began):
@@ -134,13 +145,27 @@ def check(command, events, tmp_path):
     def run(strategy, moments):
         runs, undisturbed = command(strategy)
         folder, reference = tmp_path / "run", runs.base / "undisturbed"
+        begins = 0
         for number, (there, jitter) in enumerate(moments):
             runs.kill(folder, there, resume=number > 0, jitter=jitter)
+            assert began_at(folder, events) == begins
+            begins = newest(folder)
         runs.finish(folder)
+        assert began_at(folder, events) == begins > 0
         assert undisturbed.wait(TOOLONG) == 0, reference.with_suffix(".said").read_text()
         same_end(folder, reference, events)
 
     return run
+
+
+def newest(folder):
+    """The step of the newest checkpoint that is whole: there the next process must go on."""
+    return max((int(path.name.split("-")[1]) for path in folder.glob("checkpoints/step-*")), default=0)
+
+
+def began_at(folder, events):
+    """The step at which the last process began."""
+    return events(folder, "start")[-1]["step"]
 
 
 def same_end(folder, reference, events):
