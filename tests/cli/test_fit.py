@@ -94,7 +94,7 @@ def test_offline_is_set_before_the_fit(
     seen = {}
 
     def fit(*args: object, recipe: Recipe, **options: object) -> None:
-        seen.update(os.environ, offline=recipe.offline)
+        seen.update(os.environ, offline=options.get("offline", recipe.offline))
         raise DataError("enough")
 
     monkeypatch.setattr(foretune.api, "fit", fit)

@@ -33,7 +33,7 @@ def make_job(backbone_folder, rows, tmp_path_factory):
         patch.setattr(machine, "gemm_peak", lambda *args, **options: 1e9)
         found = []
 
-        def run(loop, resume):
+        def run(loop):
             found.append(loop.job)
             raise Captured
 

@@ -498,7 +498,7 @@ def test_what_a_step_needs_is_measured(assembled, rows):
     job.strategy.extra_loss = hungry
     found = forecast_cost(job, prepared, limit_seconds=0.2)
     job.strategy.extra_loss = real
-    assert 350 << 20 < found.peak_memory_bytes - plain < 900 << 20
+    assert 350 << 20 < found.peak_memory_bytes - plain < 1 << 30
 
 
 def test_checkpoints_are_counted(assembled):

@@ -171,7 +171,7 @@ def test_many_writers_leave_a_whole_file(cache):
     assert [path.name for path in cache.iterdir()] == ["machine.json"]
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(lambda n: remembered.keep(f"t-{n}", {"n": n}), range(20)))
-    assert remembered.recall("t-19") is not None or remembered.recall("t-0") is not None
+    assert any(remembered.recall(f"t-{n}") is not None for n in range(20))  # one may replace another's
 
 
 def test_the_file_does_not_grow_for_ever(cache):
