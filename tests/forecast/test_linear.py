@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from functools import reduce
+from operator import add
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from foretune.forecast.linear import logistic_outputs, penalties, principal_axes, ridge_outputs
+from foretune.forecast.linear import Moments, logistic_outputs, penalties, principal_axes, ridge_outputs
 from foretune.forecast.samples import indicators, stratified_folds
 
 
@@ -138,6 +141,16 @@ def test_ridge_regressions_are_those_of_scikit_learn(width: int) -> None:
             np.testing.assert_allclose(
                 out[i, :, 0], model.predict(standardised(x)[test]), atol=5e-3 * quantity.std()
             )
+
+
+def test_sums_of_parts_are_those_of_the_whole() -> None:
+    x, targets, _ = sample(60)
+    axes, y = principal_axes(x), indicators(targets)
+    parts = (Moments.of(axes[rows], y[rows]) for rows in (slice(0, 10), slice(10, 35), slice(35, 60)))
+    whole = Moments.of(axes, y)
+    np.testing.assert_allclose(
+        reduce(add, parts).predict(axes, 2.0), whole.predict(axes, 2.0), rtol=1e-9, atol=1e-12
+    )
 
 
 def test_ridge_predictions_follow_the_unit_of_the_quantity() -> None:

@@ -9,7 +9,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from foretune.errors import ConfigError, DataError
-from foretune.forecast.held_out import SHARES
+from foretune.forecast.held_out import SHARES, neighbours
 from foretune.forecast.probe import _rows_noise, layer_features, learning_curve, probe_score
 from foretune.forecast.samples import spread_order
 from foretune.forecast.scores import score
@@ -285,6 +285,11 @@ def test_more_folds_than_examples_is_leaving_one_out() -> None:
     assert found.folds == 20 and 0.5 < found.value <= 1
 
 
-def test_only_the_shares_of_the_grid_are_chosen() -> None:
-    x, y = digits(60)
-    assert probe_score(x[:, None], y).share in SHARES
+def test_the_curve_tries_the_neighbours_of_the_probes_penalty() -> None:
+    assert neighbours(0.3) == (1.0, 0.3, 0.1)
+    assert neighbours(3.0) == (3.0, 1.0) and neighbours(0.03) == (0.1, 0.03)
+    x, y = digits(150)
+    found = probe_score(x[:, None], y)
+    assert found.share in SHARES
+    near, all_of_them = (learning_curve(x, y, share=s, repeats=2) for s in (found.share, None))
+    np.testing.assert_allclose(near.scores, all_of_them.scores, atol=0.02)

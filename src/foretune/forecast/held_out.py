@@ -1,18 +1,20 @@
 """Held-out outputs of linear models whose layer and penalty are chosen without a look at what they score.
 
-Nested cross-validation: models that have seen neither fold a nor fold b are judged on b to choose what
-scores a, and on a to choose what scores b. Choosing by models that have seen the fold to be scored costs
-less and looks honest, but gave random labels 53.0 % (± 0.6) instead of 50 % in 120 trials over eight random
-layers; this gave 49.8 % (± 0.7). On the bias: Varma & Simon 2006, BMC Bioinformatics 7:91.
+Layers are chosen by nested cross-validation: models that have seen neither fold a nor fold b are judged on b
+to choose what scores a, and on a to choose what scores b. Choosing by models that have seen the fold to be
+scored costs less and looks honest, but gave random labels 53.0 % (± 0.6) instead of 50 % in 120 trials over
+eight random layers; this gave 49.8 % (± 0.7). On the bias: Varma & Simon 2006, BMC Bioinformatics 7:91.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from itertools import combinations
+from operator import add
 from typing import TYPE_CHECKING, Any
 
-from foretune.forecast.linear import logistic_outputs, penalties, ridge_outputs
+from foretune.forecast.linear import Moments, logistic_outputs, penalties, ridge_outputs
 from foretune.forecast.samples import indicators, is_regression
 
 if TYPE_CHECKING:
@@ -24,16 +26,16 @@ if TYPE_CHECKING:
 #: tickets, 100 to 2,000 rows, log loss was least between 1 and 0.03; where it was less still at 0.01,
 #: accuracy gained 0.3 points at most.
 SHARES = (3.0, 1.0, 0.3, 0.1, 0.03)
+#: Those under which layers are compared, with squared error: the best of 30 to 0.03 on ten sets of features.
+LAYER_SHARES = (3.0, 1.0, 0.3)
 #: One example may cost a choice no more than this, in nats: a class that no training row shows says little.
 WORST_LOSS = 10.0
 
 
-def _outputs(
-    x: Floats, targets: NDArray[Any], trains: list[Ints], tests: list[Ints], shares: Sequence[float] = SHARES
-) -> list[Floats]:
-    """Return log probabilities, or predicted quantities, of each model: (shares, held-out rows, outputs)."""
-    solve = ridge_outputs if is_regression(targets) else logistic_outputs
-    return solve(x, indicators(targets), trains, tests, penalties(x, shares))
+def neighbours(share: float) -> Sequence[float]:
+    """Return the shares to try where one was best already: it, a stronger and a weaker one."""
+    place = min(range(len(SHARES)), key=lambda i: abs(SHARES[i] - share))
+    return SHARES[max(0, place - 1) : place + 2]
 
 
 def _losses(outputs: Floats, targets: NDArray[Any], rows: Ints) -> Floats:
@@ -47,43 +49,35 @@ def _losses(outputs: Floats, targets: NDArray[Any], rows: Ints) -> Floats:
 
 
 def nested_losses(axes: list[Floats], targets: NDArray[Any], fold: Ints) -> Floats:
-    """Return what each choice of layer and share loses on the folds beside each fold: (folds, choices).
+    """Return what each layer loses on the folds beside each fold, squared error: (folds, layers).
 
-    No model behind row k has seen fold k, nor the fold that it is judged on.
+    No model behind row k has seen fold k, nor the fold that it is judged on. For classes they regress 0/1
+    columns: in closed form, and at no greater cost where there are many classes. On ten sets of features of
+    200 to 2,000 rows the layers so chosen scored 0.9 points less than the best in hindsight on average.
     """
     import numpy as np
 
-    folds = int(fold.max()) + 1
-    pairs = list(combinations(range(folds), 2))
-    trains, tests = (
-        [np.flatnonzero(np.isin(fold, pair) == inside) for pair in pairs] for inside in (False, True)
-    )
-    lost = np.zeros((folds, len(axes), len(SHARES)))
+    y = indicators(targets)
+    y -= y.mean(axis=0)
+    parts = [np.flatnonzero(fold == k) for k in range(int(fold.max()) + 1)]
+    lost = np.zeros((len(parts), len(axes), len(LAYER_SHARES)))
     for layer, x in enumerate(axes):
-        for (a, b), rows, outputs in zip(pairs, tests, _outputs(x, targets, trains, tests), strict=True):
-            losses = _losses(outputs, targets, rows)
-            lost[a, layer] += losses[:, fold[rows] == b].sum(axis=1)
-            lost[b, layer] += losses[:, fold[rows] == a].sum(axis=1)
-    return lost.reshape(folds, -1)
+        sums = [Moments.of(x[rows], y[rows]) for rows in parts]
+        for a, b in combinations(range(len(parts)), 2):
+            others = reduce(add, (each for k, each in enumerate(sums) if k not in (a, b)))
+            rows, cut = np.concatenate([parts[a], parts[b]]), len(parts[a])
+            for i, penalty in enumerate(penalties(x, LAYER_SHARES)):
+                errors = np.square(others.predict(x[rows], penalty) - y[rows])
+                lost[b, layer, i] += errors[:cut].sum()  # fold a is the judge
+                lost[a, layer, i] += errors[cut:].sum()
+    return lost.min(axis=2)
 
 
-def chosen_outputs(axes: list[Floats], targets: NDArray[Any], fold: Ints, choices: Ints) -> Floats:
-    """Return held-out outputs (n, outputs), those of fold k from the layer and share `choices[k]`."""
+def sides(fold: Ints) -> tuple[list[Ints], list[Ints]]:
+    """Return the training rows and the held-out rows of each fold."""
     import numpy as np
 
-    found = np.empty(indicators(targets).shape)
-    for choice in np.unique(choices):
-        trains, tests = sides(fold, np.flatnonzero(choices == choice))
-        x, share = axes[choice // len(SHARES)], SHARES[choice % len(SHARES)]
-        for rows, outputs in zip(tests, _outputs(x, targets, trains, tests, [share]), strict=True):
-            found[rows] = outputs[0]
-    return found
-
-
-def sides(fold: Ints, folds: Ints) -> tuple[list[Ints], list[Ints]]:
-    """Return the training rows and the held-out rows of each of these folds."""
-    import numpy as np
-
+    folds = range(int(fold.max()) + 1)
     return [np.flatnonzero(fold != k) for k in folds], [np.flatnonzero(fold == k) for k in folds]
 
 
@@ -96,16 +90,18 @@ def predictions(outputs: Floats, targets: NDArray[Any]) -> NDArray[Any]:
     return np.unique(targets)[outputs.argmax(axis=1)]
 
 
-def best_share_predictions(
-    x: Floats, targets: NDArray[Any], trains: list[Ints], tests: list[Ints]
-) -> NDArray[Any]:
-    """Return held-out predictions (n,), each fold's under the share that loses least on the other folds.
+def share_outputs(
+    x: Floats, targets: NDArray[Any], trains: list[Ints], tests: list[Ints], shares: Sequence[float] = SHARES
+) -> tuple[Floats, float]:
+    """Return held-out outputs (n, outputs), each fold's under the share that the other folds prefer, and the best.
 
-    One layer's few penalties leave little to choose: random labels scored 49.4 % (± 0.7) in 120 trials.
+    Outputs are log probabilities, or predicted quantities. One layer's few penalties leave little to choose:
+    random labels scored 49.4 % (± 0.7) in 120 trials.
     """
     import numpy as np
 
-    outputs = _outputs(x, targets, trains, tests)
+    solve = ridge_outputs if is_regression(targets) else logistic_outputs
+    outputs = solve(x, indicators(targets), trains, tests, penalties(x, shares))
     lost = np.stack(
         [_losses(out, targets, rows).sum(axis=1) for out, rows in zip(outputs, tests, strict=True)]
     )
@@ -113,4 +109,4 @@ def best_share_predictions(
     found = np.empty(indicators(targets).shape)
     for rows, out, share in zip(tests, outputs, best, strict=True):
         found[rows] = out[share]
-    return predictions(found, targets)
+    return found, shares[int(lost.sum(axis=0).argmin())]

@@ -7,14 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from foretune.errors import ConfigError
-from foretune.forecast.held_out import (
-    SHARES,
-    best_share_predictions,
-    chosen_outputs,
-    nested_losses,
-    predictions,
-    sides,
-)
+from foretune.forecast.held_out import SHARES, neighbours, nested_losses, predictions, share_outputs, sides
 from foretune.forecast.linear import principal_axes
 from foretune.forecast.samples import check, is_regression, spread_order, strata, stratified_folds
 from foretune.forecast.scores import check_metric, covariance, score
@@ -91,9 +84,9 @@ def probe_score(
 ) -> Probe:
     """Cross-validate multinomial logistic regression, or ridge for quantities, on frozen features.
 
-    features (n, layers, width), targets (n,); tried are the `last_layers` last layers and the mean of all,
-    each under `SHARES`. `metric` is accuracy (default for classes) or macro_f1, r2 (default for quantities),
-    pearson or spearman. Raises DataError (see `samples.check`), and ConfigError for options out of range.
+    features (n, layers, width), targets (n,); tried are the `last_layers` last layers and the mean of all.
+    `metric` is accuracy (default for classes) or macro_f1, r2 (default for quantities), pearson or spearman.
+    Raises DataError (see `samples.check`), and ConfigError for options out of range.
     """
     import numpy as np
 
@@ -105,19 +98,22 @@ def probe_score(
     layers: list[int | None] = [*range(max(0, depth - last_layers), depth), *([None] if depth > 1 else [])]
     fold = stratified_folds(strata(targets), min(folds, len(targets)), np.random.default_rng(seed))
     axes = [principal_axes(layer_features(features, i)) for i in layers]
-    lost = nested_losses(axes, targets, fold)  # (folds, choices)
-    outputs, best = chosen_outputs(axes, targets, fold, lost.argmin(axis=1)), int(lost.sum(axis=0).argmin())
-    found, last = predictions(outputs, targets), layers.index(depth - 1) * len(SHARES)
-    of_last = last + lost[:, last : last + len(SHARES)].argmin(axis=1)
+    lost = nested_losses(axes, targets, fold)  # (folds, layers)
+    picks, best, last = lost.argmin(axis=1), int(lost.sum(axis=0).argmin()), layers.index(depth - 1)
+    by_layer = {i: share_outputs(axes[i], targets, *sides(fold)) for i in {*map(int, picks), best, last}}
+    outputs = np.empty_like(by_layer[last][0])
+    for k, pick in enumerate(picks):
+        outputs[fold == k] = by_layer[int(pick)][0][fold == k]
+    found = predictions(outputs, targets)
     classes, counts = np.unique(targets, return_counts=True)
     regression = is_regression(targets)
     return Probe(
         value=score(metric, targets, found),
         se=float(covariance(metric, targets, found[None], seed=seed)[0, 0] ** 0.5),
-        last=score(metric, targets, predictions(chosen_outputs(axes, targets, fold, of_last), targets)),
+        last=score(metric, targets, predictions(by_layer[last][0], targets)),
         metric=metric,
-        layer=layers[best // len(SHARES)],
-        share=SHARES[best % len(SHARES)],
+        layer=layers[best],
+        share=by_layer[best][1],
         folds=int(fold.max()) + 1,
         predictions=found,
         probabilities=None if regression else np.exp(outputs),
@@ -132,6 +128,7 @@ def learning_curve(
     *,
     sizes: Sequence[int] | None = None,
     repeats: int = REPEATS,
+    share: float | None = None,
     metric: str | None = None,
     seed: int = 0,
     folds: int = 5,
@@ -142,15 +139,17 @@ def learning_curve(
     the first rows of one stratified order of the others, so that a larger size adds rows to the smaller.
     Sizes count training rows, by default an eighth, a quarter, half and all of those outside a fold; sizes
     that leave fewer than two rows per class, or exceed the rows there are, are left out. The penalty is
-    chosen for each size. The covariance adds the draw of examples and that of rows.
+    chosen for each size; given the probe's `share`, from that and its neighbours only, which is quicker.
+    The covariance adds the draw of examples and that of rows.
     Raises DataError and ConfigError as `probe_score` does.
     """
     import numpy as np
 
     metric, targets = _checked(features, targets, metric, folds, repeats), np.asarray(targets)
     counts = _sizes(sizes, targets, min(folds, len(targets)))
+    shares = SHARES if share is None else neighbours(share)
     x, rng = principal_axes(features), np.random.default_rng(seed)
-    found = np.stack([_repeat(x, targets, counts, folds, rng) for _ in range(repeats)])
+    found = np.stack([_repeat(x, targets, counts, shares, folds, rng) for _ in range(repeats)])
     n, points = len(targets), len(counts)
     scores = np.array([[score(metric, targets, each) for each in repeat] for repeat in found])
     examples = covariance(metric, targets, found.reshape(-1, n), seed=seed)
@@ -215,15 +214,20 @@ def _sizes(sizes: Sequence[int] | None, targets: NDArray[Any], folds: int) -> li
 
 
 def _repeat(
-    x: Floats, targets: NDArray[Any], sizes: list[int], folds: int, rng: np.random.Generator
+    x: Floats,
+    targets: NDArray[Any],
+    sizes: list[int],
+    shares: Sequence[float],
+    folds: int,
+    rng: np.random.Generator,
 ) -> NDArray[Any]:
     """Return held-out predictions (sizes, n) of models trained on nested subsamples."""
     import numpy as np
 
     groups = strata(targets)
     fold = stratified_folds(groups, min(folds, len(targets)), rng)
-    trains, tests = sides(fold, np.unique(fold))
+    trains, tests = sides(fold)
     orders = [rows[spread_order(groups[rows], rng)] for rows in trains]
-    return np.stack(
-        [best_share_predictions(x, targets, [order[:size] for order in orders], tests) for size in sizes]
-    )
+    cut = ([order[:size] for order in orders] for size in sizes)
+    outputs = (share_outputs(x, targets, rows, tests, shares)[0] for rows in cut)
+    return np.stack([predictions(each, targets) for each in outputs])

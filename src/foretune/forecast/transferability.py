@@ -224,7 +224,7 @@ def measure(
     targets = np.asarray(targets)
     probe = probe_score(features, targets, metric=metric, seed=seed)
     x = layer_features(features, probe.layer)
-    points = learning_curve(x, targets, metric=probe.metric, seed=seed)
+    points = learning_curve(x, targets, share=probe.share, metric=probe.metric, seed=seed)
     curve = fit_curve(points.sizes, points.scores, points.covariance, seed=seed)
     found = {
         "n": len(targets),
