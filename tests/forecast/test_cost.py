@@ -108,6 +108,7 @@ def test_the_job_is_left_as_it_was(assembled, strategy):
     assert found.seconds == pytest.approx(sum(found.parts.values())) and found.spent > 0
     cached = strategy in ("linear-probe", "top-layers", "lp-ft", "gradual-unfreezing")
     assert (found.parts["caching"] > 0) == cached and found.parts["training"] > 0
+    assert found.peak_memory_bytes == sum(found.memory_parts.values())
     assert 500 << 20 < found.peak_memory_bytes < 2 << 30 and 100_000 < found.disk_bytes < 50 << 20
     json.dumps(asdict(found))
 
@@ -436,11 +437,11 @@ def test_memory_adds_up(assembled, started):
     found.load, found.baselines = replace(found.load, memory_bytes=500), around.Baselines(1.0, 70)
     before = started.memory_bytes + around.data_bytes(found.prepared) + weights + 10**7
     found.cached = {}
-    assert footprint.peak_memory(found) == before + 570
+    assert sum(footprint.memory_parts(found).values()) == before + 570
     found.cached = {3: 600}
-    assert footprint.peak_memory(found) == before + 600
+    assert sum(footprint.memory_parts(found).values()) == before + 600
     found.load = replace(found.load, memory_bytes=None)
-    assert footprint.peak_memory(found) == before + weights + 70
+    assert sum(footprint.memory_parts(found).values()) == before + weights + 70
 
 
 def test_what_was_run_in_part_is_extended(assembled):
@@ -475,7 +476,7 @@ def test_a_pass_is_judged_by_a_part_where_time_is_short(assembled, rows, monkeyp
     assert 0.8 < found.pass_growth / (dev * 8 << 20) < 1.4
     whole = studied(job, prepared, 1000.0)
     assert whole.rehearsal.forward_share == 1.0 and whole.pass_growth == 0 and max(sizes) == dev
-    assert 0.8 < found.pass_growth / whole.growth < 1.4
+    assert 0.5 < found.pass_growth / whole.growth < 1.5  # the heap keeps what it was given: no exact figure
 
 
 def test_a_start_that_could_not_be_measured(assembled, monkeypatch):

@@ -47,6 +47,7 @@ class Cost:
     parts: dict[str, float] = field(default_factory=dict)
     reason: str | None = None
     spent: float = 0.0
+    memory_parts: dict[str, int] = field(default_factory=dict)  # bytes at the peak by what holds them
 
 
 def forecast_cost(
@@ -68,14 +69,15 @@ def forecast_cost(
             found = study(loan, prepared, Clock(limit_seconds), job.folder)
             parts = seconds_of(found, prepare_seconds)
             training = parts["training"] + parts["validation"]
-            memory, disk = footprint.peak_memory(found), footprint.peak_disk(found, training)
+            memory, disk = footprint.memory_parts(found), footprint.peak_disk(found, training)
     except (ResourceError, TrainingError) as error:
         return impossible(str(error))
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise
         return impossible("Memory ran out while a few steps were tried. Choose a smaller --backbone.")
-    return Cost(sum(parts.values()), memory, disk, parts, None, time.perf_counter() - started)
+    spent = time.perf_counter() - started
+    return Cost(sum(parts.values()), sum(memory.values()), disk, parts, None, spent, memory)
 
 
 def seconds_of(found: Study, prepare_seconds: float = 0.0) -> dict[str, float]:

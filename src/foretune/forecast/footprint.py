@@ -35,20 +35,24 @@ def saved_bytes(study: Study) -> tuple[int, int]:
     return kept, kept + (MOMENTS + between) * trained
 
 
-def peak_memory(study: Study) -> int:
-    """Return the bytes of the GPU on CUDA, else of the whole process of a fit.
+def memory_parts(study: Study) -> dict[str, int]:
+    """Return the bytes that are held at a fit's peak, by what for: of the GPU on CUDA, else of the whole process.
 
     Two moments can be the highest: the largest step, and the end, when the saved model is read back and
     compared; freed memory is kept by the process, so the second stands on the heap of the first.
     """
     weights, growth = weights_bytes(study), training_growth(study)
     if study.job.runtime.device.type == "cuda":
-        return weights + max(growth, weights)
-    base = study.start.memory_bytes if study.start else (memory.resident() or SPARE)
+        return {"weights": weights, "training": max(growth, weights)}
     again = weights if study.load.memory_bytes is None else study.load.memory_bytes
     mapped = sum(study.cached.values())  # the pages of the cache that are read
-    ending = again + study.baselines.memory_bytes
-    return base + around.data_bytes(study.prepared) + weights + growth + max(mapped, ending)
+    return {
+        "start": study.start.memory_bytes if study.start else (memory.resident() or SPARE),
+        "data": around.data_bytes(study.prepared),
+        "weights": weights,
+        "training": growth,
+        "cache or ending": max(mapped, again + study.baselines.memory_bytes),
+    }
 
 
 def training_growth(study: Study) -> int:
