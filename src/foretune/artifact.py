@@ -21,7 +21,7 @@ from foretune.recipe import Recipe
 from foretune.training.files import disk_errors, sha256, sync
 
 if TYPE_CHECKING:
-    from foretune.tasks.base import Task
+    from foretune.tasks.base import Examples, Task
 
 RECORD = "foretune.json"
 CARD = "README.md"  # people may edit it: it has no checksum
@@ -30,8 +30,8 @@ PROBES = 8  # examples on which the saved model is compared with the one in memo
 TOLERANCE = 1e-4  # of probabilities, both computed in float32
 
 
-def save(model: Model, folder: Path, probes: list[str] | None = None) -> Path:
-    """Write `model` into `folder`, reload it, compare both on a few texts, and return the folder.
+def save(model: Model, folder: Path, probes: Examples | None = None) -> Path:
+    """Write `model` into `folder`, reload it, compare both on a few inputs, and return the folder.
 
     The files are written and checked under a temporary name first; `foretune.json` is moved last, so a
     folder with it is whole. Raises ResourceError, and ArtifactError where the reloaded model differs.
@@ -44,7 +44,7 @@ def save(model: Model, folder: Path, probes: list[str] | None = None) -> Path:
     try:
         with disk_errors(folder):
             _write(model, draft)
-        _compare(model, draft, probes or ["a short text", "一段短文本"])
+        _compare(model, draft, probes or model.task.probes())
         with disk_errors(folder):
             _move(draft, folder)
     finally:
@@ -80,7 +80,7 @@ def _move(draft: Path, folder: Path) -> None:
     sync(folder)
 
 
-def _compare(model: Model, draft: Path, probes: list[str]) -> None:
+def _compare(model: Model, draft: Path, probes: Examples | None) -> None:
     """Raise ArtifactError where the model read back from `draft` does not predict the same."""
     from foretune.training.inference import Runtime
 
@@ -89,15 +89,29 @@ def _compare(model: Model, draft: Path, probes: list[str]) -> None:
     again.runtime = model.runtime
     again.backbone.model.to(model.runtime.device)
     try:
-        texts = probes[:PROBES]
-        difference = float(np.abs(model.predict_proba(texts) - again.predict_proba(texts)).max())
+        difference = _difference(model, again, probes)
     finally:
         model.runtime = saved
     if not difference <= TOLERANCE or again.labels != model.labels:
         raise ArtifactError(
-            f"The saved model does not predict what the trained one does (largest difference of a probability "
+            f"The saved model does not predict what the trained one does (largest difference of an output "
             f"{difference:.2g}, allowed {TOLERANCE:g}). Nothing was kept in its place; please report this."
         )
+
+
+def _difference(model: Model, again: Model, probes: Examples | None) -> float:
+    """Return the largest difference of an output on the probes; without any, of a weight."""
+    if probes is None:
+        other = again.backbone.model.state_dict()
+        pairs = [
+            (tensor.float().cpu().numpy(), other[name].float().cpu().numpy())
+            for name, tensor in model.backbone.model.state_dict().items()
+        ]
+    else:
+        few = probes.take(np.arange(min(PROBES, len(probes))))
+        pairs = list(zip(model.outputs(few)[0], again.outputs(few)[0], strict=True))
+    found = [np.abs(a - b).max(initial=0.0) if a.shape == b.shape else np.inf for a, b in pairs]
+    return float(np.max(found, initial=0.0))  # of NumPy, which lets NaN through
 
 
 def load(path: str | Path, *, device: str = "cpu", precision: str = "fp32") -> Model:
@@ -105,9 +119,8 @@ def load(path: str | Path, *, device: str = "cpu", precision: str = "fp32") -> M
 
     Raises ArtifactError where the folder is missing, incomplete or damaged.
     """
-    import foretune.tasks.text_classification  # noqa: F401  (registers the task)
-    from foretune.backbones.text import load_text_backbone
-    from foretune.tasks.base import TASKS
+    from foretune.backbones.loading import load as load_backbone
+    from foretune.tasks import task_class
     from foretune.training import machine
     from foretune.training.inference import Runtime
 
@@ -116,10 +129,8 @@ def load(path: str | Path, *, device: str = "cpu", precision: str = "fp32") -> M
     _check_files(folder, record)
     try:
         recipe = Recipe.read(folder / "recipe.toml")
-        task = TASKS[record["task"]["name"]].from_state(record["task"])
-        backbone = load_text_backbone(
-            str(folder.resolve()), auto_class=task.auto_class, options={}, offline=True
-        )
+        task = task_class(record["task"]["name"]).from_state(record["task"])
+        backbone = load_backbone(str(folder.resolve()), task, offline=True, saved=True)
     except (KeyError, TypeError) as error:
         raise ArtifactError(f"{folder / RECORD} is incomplete ({error!r}). Save the model again.") from error
     except (BackboneError, ConfigError) as error:
@@ -169,55 +180,35 @@ def _check_files(folder: Path, record: dict[str, Any]) -> None:
 
 def model_card(record: dict[str, Any], task: Task) -> str:
     """Return the model card (Mitchell et al. 2019) as Markdown with the hub's metadata."""
-    backbone = record.get("backbone", "unknown")
-    lines = [
-        "---",
-        "library_name: transformers",
-        "pipeline_tag: text-classification",
-        "tags: [foretune]",
-        "---",
-        "",
-    ]
-    lines += [f"# {record.get('title', 'Fine-tuned model')}", ""]
-    lines += [
-        f"{task.name}, fine-tuned from {backbone} with the strategy {record.get('strategy')} by Foretune.",
-        "",
-    ]
-    labels = ", ".join(task.state()["labels"])
-    lines += [
-        "## Labels",
-        "",
-        labels,
-        "",
-        "## Scores",
-        "",
-        "| split | metric | value | 95 % interval |",
-        "|---|---|---|---|",
-    ]
+    head = ["library_name: transformers", *([f"pipeline_tag: {task.pipeline}"] if task.pipeline else [])]
+    strategy, backbone = record.get("strategy"), record.get("backbone", "unknown")
+    lines = ["---", *head, "tags: [foretune]", "---", "", f"# {record.get('title', 'Fine-tuned model')}", ""]
+    lines += [f"{task.name}, fine-tuned from {backbone} with the strategy {strategy} by Foretune.", ""]
+    if task.labels:
+        lines += ["## Labels", "", ", ".join(task.labels), ""]
+    lines += ["## Scores", "", "| split | metric | value | 95 % interval |", "|---|---|---|---|"]
     for split, metrics in record.get("metrics", {}).items():
-        for name, score in metrics.items():
-            if isinstance(score, dict):
-                lines.append(
-                    f"| {split} | {name} | {score['value']:.4f} | {score['low']:.4f} – {score['high']:.4f} |"
-                )
-    lines += ["", "## Beside it", "", "| baseline | accuracy | macro F1 |", "|---|---|---|"]
-    for name, score in record.get("baselines", {}).items():
-        lines.append(f"| {name} | {score['accuracy']['value']:.4f} | {score['macro_f1']['value']:.4f} |")
+        scored = {name: score for name, score in metrics.items() if isinstance(score, dict)}
+        lines += [f"| {split} | {name} | {_cells(score)} |" for name, score in scored.items()]
+    lines += ["", "## Beside it", "", "| baseline | metric | value | 95 % interval |", "|---|---|---|---|"]
+    for baseline, scores in record.get("baselines", {}).items():
+        scored = {name: score for name, score in scores.items() if isinstance(score, dict)}
+        lines += [f"| {baseline} | {name} | {_cells(score)} |" for name, score in scored.items()]
     lines += ["", "## Data", ""] + [f"- {text}" for text in record.get("data", {}).get("sentences", [])]
-    lines += [
-        "",
-        "## Use",
-        "",
-        "```python",
-        "from transformers import pipeline",
-        "",
-        'classify = pipeline("text-classification", ".")',
-    ]
-    lines += [
-        'classify("your text")',
-        "```",
-        "",
-        "The recipe is in `recipe.toml`, everything measured in `foretune.json`.",
-        "",
-    ]
+    lines += _use(task)
     return "\n".join(lines)
+
+
+def _cells(score: dict[str, float]) -> str:
+    return f"{score['value']:.4f} | {score['low']:.4f} – {score['high']:.4f}"
+
+
+def _use(task: Task) -> list[str]:
+    """Return the card's last part: how the model is run."""
+    lines = ["", "## Use", "", "```python"]
+    if task.pipeline:
+        lines += ["from transformers import pipeline", "", f'model = pipeline("{task.pipeline}", ".")']
+        lines += [f"model({task.example})"]
+    else:
+        lines += ["import foretune", "", 'model = foretune.load(".")', f"model.predict({task.example})"]
+    return [*lines, "```", "", "The recipe is in `recipe.toml`, everything measured in `foretune.json`.", ""]

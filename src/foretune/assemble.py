@@ -6,11 +6,12 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from foretune.backbones.base import Backbone
-from foretune.prepare import Prepared
+from foretune.prepare import Prepared, target_option
 from foretune.recipe import Recipe
 from foretune.strategies.base import Settings, Strategy, Workload
 from foretune.training import machine
@@ -29,16 +30,10 @@ UNKNOWN_SHARE = 0.05  # of the tokens; above it the vocabulary does not fit the 
 
 def load_backbone(recipe: Recipe, prepared: Prepared) -> Backbone:
     """Return the recipe's backbone with a new head for the task, dropout set. Raises BackboneError."""
-    from foretune.backbones.text import load_text_backbone, set_dropout
+    from foretune.backbones.loading import load
+    from foretune.backbones.text import set_dropout
 
-    task = prepared.task
-    backbone = load_text_backbone(
-        recipe.backbone,
-        auto_class=task.auto_class,
-        options=task.model_options(),
-        offline=recipe.offline,
-        seed=recipe.seed,
-    )
+    backbone = load(recipe.backbone, prepared.task, offline=recipe.offline, seed=recipe.seed)
     set_dropout(backbone.model, recipe.dropout)
     return backbone
 
@@ -61,26 +56,27 @@ def assemble(
     """
     from foretune.backbones.attention import use_best_attention
 
-    added = backbone.learn_vocabulary(prepared.train.inputs) if strategy.trains_embeddings else 0
+    task = prepared.task
+    added = backbone.learn_vocabulary(task.texts(prepared.train)) if strategy.trains_embeddings else 0
     if added:
         text = f"{added:,} characters that {backbone.name} does not know were added to its vocabulary."
         prepared.notes.append(f"{text} A backbone for this language may do better (`foretune models`).")
     longest = recipe.max_tokens or min(backbone.max_length, LONGEST_BY_DEFAULT)
-    stores = {
-        name: None
-        if part is None
-        else backbone.preprocess(part.inputs, max_length=longest, truncation=recipe.truncation)
-        for name, part in (("train", prepared.train), ("dev", prepared.dev))
-    }
-    store = stores["train"]
-    assert store is not None
-    classes = int(prepared.task.model_options().get("num_labels", 1))
-    settings = settle(recipe, strategy.defaults(Workload(len(store), int(store.lengths.sum()), classes)))
+    encode = partial(
+        task.encode, backbone, max_length=longest, truncation=recipe.truncation, seed=recipe.seed
+    )
+    train_set = encode(prepared.train, training=strategy.augments)
+    dev_set = None if prepared.dev is None else encode(prepared.dev)
+    store = train_set.store
+    classes = int(task.model_options().get("num_labels", 1))
+    work = Workload(len(store), int(store.lengths.sum()), classes, backbone.unit)
+    settings = settle(recipe, strategy.defaults(work))
     recipe = replace(
         recipe,
         task=prepared.task.name,
         text=prepared.columns.text,
-        target=prepared.columns.target,
+        second=prepared.columns.second,
+        target=target_option(prepared.columns),
         max_tokens=longest,
         metric=metric,
         lr=settings.lr,
@@ -98,7 +94,7 @@ def assemble(
     events = Events([JsonLines(file, kept_events), *trackers(recipe.trackers, folder), *listeners])
     job = Job(
         backbone=backbone, task=prepared.task, strategy=strategy, settings=settings, recipe=recipe,
-        train=prepared.train, train_store=store, dev=prepared.dev, dev_store=stores["dev"], metric=metric,
+        train=prepared.train, train_set=train_set, dev=prepared.dev, dev_set=dev_set, metric=metric,
         folder=folder, identity=_identity(prepared, backbone, recipe), events=events, runtime=runtime,
         events_file=file,
     )  # fmt: skip

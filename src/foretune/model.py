@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from foretune.data.audit import check_texts
-from foretune.data.columns import infer_columns
 from foretune.data.read import read_table
-from foretune.errors import DataError
-from foretune.evaluation.mistakes import Mistakes
+from foretune.errors import ConfigError, DataError, did_you_mean
+from foretune.tasks.base import Encoded, Examples
 from foretune.training.inference import Runtime, predict
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from foretune.backbones.base import Backbone
-    from foretune.data.store import RaggedStore
     from foretune.recipe import Recipe
-    from foretune.tasks.base import Examples, Task
+    from foretune.tasks.base import Task
 
 CHUNK = 4096  # inputs that are tokenised and predicted at a time
 
@@ -44,39 +41,56 @@ class Model:
     @property
     def labels(self) -> tuple[str, ...]:
         """Return the label names in the order of the columns of `predict_proba`."""
-        return tuple(self.task.state()["labels"])
+        return self.task.labels
 
     @property
     def max_length(self) -> int:
         """Return the number of tokens after which an input is cut."""
         return self.recipe.max_tokens or self.backbone.max_length
 
-    def predict(self, texts: str | Sequence[str] | pd.Series) -> list[str]:
-        """Return the most probable label of every text. Raises DataError naming rows that are no text."""
-        return [item["label"] for item in self.predictions(texts)]
+    def predict(self, inputs: Any) -> list[Any]:
+        """Return what the task predicts for every input, for classification the most probable label.
 
-    def predict_proba(self, texts: str | Sequence[str] | pd.Series) -> np.ndarray:
-        """Return probabilities (texts, labels) float32, columns in the order of `labels`."""
-        parts = [self._outputs(chunk) for chunk in _chunks(_as_texts(texts))]
+        `inputs`: one text or several (a list, a column of a table); pairs, paths … as the task reads them. Raises
+        DataError naming rows that are of another kind.
+        """
+        return [item[self.task.headline] for item in self.predictions(inputs)]
+
+    def predict_proba(self, inputs: Any) -> np.ndarray:
+        """Return probabilities (inputs, labels) float32, columns in the order of `labels`.
+
+        Raises ConfigError where the task gives no such probabilities.
+        """
+        if not self.task.gives_probabilities:
+            raise ConfigError(
+                f"{self.task.name} gives no probabilities per label. Use predict or predictions."
+            )
+        parts = [np.stack(self.outputs(chunk)[0]) for chunk in _chunks(self.task.from_inputs(inputs))]
         return np.concatenate(parts) if parts else np.zeros((0, len(self.labels)), np.float32)
 
-    def predictions(self, texts: str | Sequence[str] | pd.Series) -> Iterator[dict[str, Any]]:
-        """Yield one prediction per text ({"label", "probability"}), in order, in chunks of bounded size."""
-        for chunk in _chunks(_as_texts(texts)):
-            yield from self.task.decode(self._outputs(chunk))
+    def predictions(self, inputs: Any) -> Iterator[dict[str, Any]]:
+        """Yield one prediction per input, in order, in chunks of bounded size.
+
+        For classification {"label", "probability"}; the tasks' pages say what others give. `inputs` may be `Examples`.
+        """
+        examples = inputs if isinstance(inputs, Examples) else self.task.from_inputs(inputs)
+        for chunk in _chunks(examples):
+            outputs, encoded = self.outputs(chunk)
+            yield from self.task.decode(outputs, chunk, encoded)
 
     def evaluate(
         self,
         data: Any,
         *,
         text: str | None = None,
+        second: str | None = None,
         target: str | None = None,
         separator: str | None = None,
         offline: bool = False,
     ) -> dict[str, Any]:
         """Return the metrics with 95 % intervals on a labelled table, file or hub id.
 
-        `text` and `target` name its columns where they differ from those of the training data, `separator`
+        `text`, `second` and `target` name its columns where they differ from those of the training data, `separator`
         the mark between the columns of a csv file likewise. Raises DataError.
         """
         table = read_table(
@@ -85,40 +99,74 @@ class Model:
             offline=offline or self.recipe.offline,
             split="test",
         )
-        examples = self.read(table, text=text, target=target)
+        examples = self.read(table, text=text, second=second, target=target)
         return self.score(examples)[0]
 
     def score(
-        self, examples: Examples, store: RaggedStore | None = None, mistakes: int = 0
+        self, examples: Examples, encoded: Encoded | None = None, mistakes: int = 0
     ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """Return (metrics, the most confident mistakes) of encoded examples, batch by batch."""
-        assert examples.targets is not None
-        store = store or self.preprocess(examples.inputs)
-        scores, worst = self.task.scores(), Mistakes(mistakes)
-        for rows, outputs in predict(self.backbone, self.task, store, self.runtime):
-            scores.update(outputs, examples.targets[rows])
-            worst.update(rows, outputs, examples.targets[rows])
-        names = self.labels
-        top = [
-            {"row": int(examples.rows[row]), "text": examples.inputs[row], "true": names[true],
-             "predicted": names[guess], "probability": probability}
-            for row, true, guess, probability in worst.top()
-        ]  # fmt: skip
-        return scores.result(seed=self.recipe.seed), top
+        """Return (metrics, the worst mistakes) of labelled examples, batch by batch."""
+        encoded = encoded or self.encode(examples)
+        assert encoded.targets is not None
+        scores, worst = self.task.scores(examples, encoded), self.task.worst(examples, encoded, mistakes)
+        for rows, outputs in predict(self.backbone, self.task, encoded.store, self.runtime):
+            targets = encoded.targets[rows]
+            scores.update(outputs, targets, rows)
+            if worst is not None:
+                worst.update(rows, outputs, targets)
+        return scores.result(seed=self.recipe.seed), [] if worst is None else worst.top()
 
-    def read(self, table: pd.DataFrame, *, text: str | None = None, target: str | None = None) -> Examples:
+    def tune(self, examples: Examples, encoded: Encoded | None) -> list[str]:
+        """Settle what the task chooses on the dev set after training; return notes."""
+        if not self.task.tunes:
+            return []
+        outputs, encoded = self.outputs(examples, encoded)
+        return self.task.tune(outputs, examples, encoded)
+
+    def read(
+        self,
+        table: pd.DataFrame,
+        *,
+        text: str | None = None,
+        second: str | None = None,
+        target: str | None = None,
+    ) -> Examples:
         """Return the labelled examples of a table. Raises DataError."""
-        columns = self.task.state()["columns"]
-        wanted = {columns["text"]: text, columns["target"]: target}
-        renamed = {given: own for own, given in wanted.items() if given is not None and given != own}
-        infer_columns(table, text=text or columns["text"], target=target or columns["target"])
-        table = table.drop(columns=[own for own in renamed.values() if own in table]).rename(columns=renamed)
-        check_texts(table[columns["text"]].tolist(), columns["text"], "data")
+        table = self.renamed(table, text=text, second=second, target=target)
+        self.task.check(table, where="data")
         return self.task.examples(table, where="data")
 
-    def preprocess(self, inputs: Sequence[Any]) -> RaggedStore:
-        """Tokenise inputs as in training."""
-        return self.backbone.preprocess(inputs, max_length=self.max_length, truncation=self.recipe.truncation)
+    def renamed(
+        self,
+        table: pd.DataFrame,
+        *,
+        text: str | None = None,
+        second: str | None = None,
+        target: str | None = None,
+    ) -> pd.DataFrame:
+        """Return the table with its columns called as in the training data. Raises DataError for a missing column."""
+        columns = self.task.columns
+        wanted = {columns.text: text, columns.second: second, columns.target: target}
+        renamed = {
+            given: own for own, given in wanted.items() if given is not None and own not in (None, given)
+        }
+        for given in renamed:
+            if given not in table.columns:
+                found = ", ".join(map(str, table.columns))
+                raise DataError(
+                    f"There is no column {given!r}.{did_you_mean(given, table.columns)} Columns: {found}."
+                )
+        return table.drop(columns=[own for own in renamed.values() if own in table]).rename(columns=renamed)
+
+    def encode(self, examples: Examples) -> Encoded:
+        """Return examples as the backbone reads them, prepared as in training."""
+        return self.task.encode(
+            self.backbone,
+            examples,
+            max_length=self.max_length,
+            truncation=self.recipe.truncation,
+            seed=self.recipe.seed,
+        )
 
     def save(self, path: str | Path) -> Path:
         """Write the artefact to a new folder and return it; see `foretune.artifact`."""
@@ -126,27 +174,15 @@ class Model:
 
         return save(self, Path(path))
 
-    def _outputs(self, texts: Sequence[str]) -> np.ndarray:
-        store = self.preprocess(texts)
-        result: np.ndarray | None = None
-        for rows, outputs in predict(self.backbone, self.task, store, self.runtime):
-            if result is None:
-                result = np.empty((len(texts), *outputs.shape[1:]), dtype=np.float32)
-            result[rows] = outputs
-        assert result is not None
-        return result
+    def outputs(self, examples: Examples, encoded: Encoded | None = None) -> tuple[list[np.ndarray], Encoded]:
+        """Return the activated outputs of every row of the encoded examples, in order, and these."""
+        encoded = encoded or self.encode(examples)
+        found: dict[int, np.ndarray] = {}
+        for rows, outputs in predict(self.backbone, self.task, encoded.store, self.runtime):
+            found.update(zip(rows.tolist(), outputs, strict=True))
+        return [found[row] for row in range(len(found))], encoded
 
 
-def _as_texts(texts: Any) -> list[str]:
-    """Return a list of strings. Raises DataError for anything else, naming the rows."""
-    if isinstance(texts, str):
-        return [texts]
-    if hasattr(texts, "columns"):
-        raise DataError("Found a table; expected texts. Give one column of it, such as table['text'].")
-    items = list(texts)
-    return check_texts(items, "input", "data") if items else []
-
-
-def _chunks(texts: list[str]) -> Iterator[list[str]]:
-    for start in range(0, len(texts), CHUNK):
-        yield texts[start : start + CHUNK]
+def _chunks(examples: Examples) -> Iterator[Examples]:
+    for start in range(0, len(examples), CHUNK):
+        yield examples.take(np.arange(start, min(start + CHUNK, len(examples))))

@@ -6,14 +6,18 @@ import hashlib
 import math
 import platform
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 import foretune
 from foretune import artifact
 from foretune.evaluation.report import ReportData, write_report
 from foretune.forecast import ledger
 from foretune.forecast.records import Outcome, Promise
+from foretune.prepare import target_option
 from foretune.training import machine
 
 if TYPE_CHECKING:
@@ -34,6 +38,7 @@ def outcome(
     Where nothing is held out there are no metrics, no baselines and no report.
     """
     clock = time.perf_counter()
+    prepared.notes.extend(model.tune(prepared.dev, job.dev_set) if prepared.dev is not None else [])
     results, mistakes = _scores(model, job, prepared)
     split, held_out = prepared.held_out or (None, None)
     baselines = {} if held_out is None else model.task.baselines(prepared.train, held_out, job.recipe.seed)
@@ -44,7 +49,8 @@ def outcome(
         "strategy": job.strategy.name,
         "metrics": {name: _scalars(model, result) for name, result in results.items()},
         "details": {
-            name: {k: result[k] for k in ("per_class", "confusion", "n")} for name, result in results.items()
+            name: {key: value for key, value in result.items() if key not in model.task.metrics}
+            for name, result in results.items()
         },
         "baselines": baselines,
         "baselines_on": split,
@@ -53,7 +59,8 @@ def outcome(
         "environment": {**machine.environment(), "device": job.runtime.device.type},
         "warnings": list(prepared.warnings),
     }
-    probes = [str(text)[:500] for text in (held_out or prepared.train).inputs[: artifact.PROBES]]
+    seen = held_out or prepared.train
+    probes = replace(seen.take(np.arange(min(artifact.PROBES, len(seen)))), targets=None)
     model.record["timings"] = {
         "evaluation_seconds": evaluated,
         "total_seconds": time.perf_counter() - started,
@@ -64,7 +71,7 @@ def outcome(
     if results:  # before the artefact, whose record marks the run as finished
         write_report(job.folder / "report.html", _report(model, job, prepared, progress, results, mistakes))
     artifact.save(model, job.folder, probes)
-    if held_out is not None:
+    if held_out is not None and model.task.forecasts:
         note = ledger.record(_entry(model, job, prepared, choice))
         if note is not None:
             job.events.emit("warning", text=note)
@@ -120,7 +127,7 @@ def _scores(model: Model, job: Job, prepared: Prepared) -> tuple[dict[str, Any],
     results: dict[str, Any] = {}
     mistakes: list[dict[str, Any]] = []
     if prepared.dev is not None:
-        results["dev"], mistakes = model.score(prepared.dev, job.dev_store, MISTAKES)
+        results["dev"], mistakes = model.score(prepared.dev, job.dev_set, MISTAKES)
     if prepared.test is not None:
         results["test"], mistakes = model.score(prepared.test, None, MISTAKES)
     return results, mistakes
@@ -154,7 +161,7 @@ def _data(prepared: Prepared) -> dict[str, Any]:
     return {
         "sizes": sizes,
         "fingerprints": prepared.fingerprints,
-        "columns": {"text": prepared.columns.text, "target": prepared.columns.target},
+        "columns": {"text": prepared.columns.text, "target": target_option(prepared.columns)},
         "sentences": [
             *prepared.notes,
             "Rows: " + ", ".join(f"{n:,} {name}" for name, n in sizes.items()) + ".",
@@ -190,6 +197,7 @@ def _report(
         history=progress.losses,
         evals=progress.evaluations,
         mistakes=mistakes,
+        sections=model.task.sections(results[prepared.held_out[0]], mistakes) if prepared.held_out else [],
         warnings=list(prepared.warnings),
         timings={
             "Training": f"{train['seconds']:.1f} s",

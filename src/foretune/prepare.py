@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from foretune.data.audit import audit, overlap
-from foretune.data.columns import Columns, infer_columns
+from foretune.data.columns import Columns
 from foretune.data.fingerprint import fingerprint
+from foretune.data.infer import infer_task
 from foretune.data.read import read_table
 from foretune.data.split import split
 from foretune.errors import ConfigError, DataError, did_you_mean
-from foretune.tasks.base import TASKS, Examples, Task
+from foretune.tasks import task_class
+from foretune.tasks.base import Examples, Task
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,8 +52,8 @@ class Prepared:
 
     @cached_property
     def fingerprints(self) -> dict[str, str]:
-        """Return a sha256 of every part's texts and targets; hashed once, asked for several times."""
-        return {name: _fingerprint(part) for name, part in self.parts.items()}
+        """Return a sha256 of every part's inputs and targets; hashed once, asked for several times."""
+        return {name: _fingerprint(self.task.groups(part), part) for name, part in self.parts.items()}
 
     def sizes(self) -> dict[str, int]:
         """Return the rows of every part."""
@@ -62,10 +63,11 @@ class Prepared:
 def prepare(train: Any, dev: Any, test: Any, recipe: Recipe) -> Prepared:
     """Read, check and split the data. Raises DataError and ConfigError before anything is written."""
     table = _read(train, recipe, "train")
-    columns = infer_columns(table, text=recipe.text, target=recipe.target)
-    notes = [columns.reason]
-    warnings = list(audit(table, columns, where="train").warnings)
-    task = _task(recipe.task).from_table(table, columns, recipe)
+    chosen = infer_task(table, text=recipe.text, second=recipe.second, target=recipe.target, task=recipe.task)
+    kind, columns = task_class(chosen.task), chosen.columns
+    notes = [chosen.reason]
+    warnings = list(kind.audit(table, columns, where="train"))
+    task = kind.from_table(table, columns, recipe)
     parts: dict[str, Examples | None] = {
         "train": task.examples(table, where="train"),
         "dev": None,
@@ -74,10 +76,10 @@ def prepare(train: Any, dev: Any, test: Any, recipe: Recipe) -> Prepared:
     for name, source in (("dev", dev), ("test", test)):
         if source is not None:
             other = _other(source, columns, recipe, name)
-            warnings += audit(other, columns, where=name).warnings
-            warnings += overlap(table, other, columns.text, name)
+            warnings += kind.audit(other, columns, where=name)
+            warnings += kind.overlap(table, other, columns, name)
             parts[name] = task.examples(other, where=name)
-    notes += _hold_out(parts, recipe)
+    notes += _hold_out(parts, recipe, task)
     whole = _present(parts["train"])
     return Prepared(task, columns, whole, parts["dev"], parts["test"], source_name(train), warnings, notes)
 
@@ -92,6 +94,17 @@ def metric_of(recipe: Recipe, task: Task) -> str:
     return recipe.metric
 
 
+def column_names(columns: Columns) -> list[str]:
+    """Return every column that is read."""
+    single = (columns.text, columns.second, columns.target)
+    return [name for name in (*single, *columns.targets) if name is not None]
+
+
+def target_option(columns: Columns) -> str | None:
+    """Return what `--target` would name these columns."""
+    return ",".join(columns.targets) if columns.targets else columns.target
+
+
 def source_name(source: Any) -> str:
     """Return a short name of the data: the file's without its endings, the hub id's last part, or "data"."""
     named = isinstance(source, str | Path) and str(source) != "-"
@@ -102,16 +115,10 @@ def _read(source: Any, recipe: Recipe, split_name: str) -> pd.DataFrame:
     return read_table(source, separator=recipe.separator, offline=recipe.offline, split=split_name)
 
 
-def _task(name: str) -> type[Task]:
-    import foretune.tasks.text_classification  # noqa: F401  (registers itself)
-
-    return TASKS["text-classification" if name == "auto" else name]
-
-
 def _other(source: Any, columns: Columns, recipe: Recipe, name: str) -> pd.DataFrame:
     """Read a dev or test table. Raises DataError where it lacks the training table's columns."""
     table = _read(source, recipe, name)
-    missing = [column for column in (columns.text, columns.target) if column not in table.columns]
+    missing = [column for column in column_names(columns) if column not in table.columns]
     if missing:
         raise DataError(
             f"The {name} data have no column {' or '.join(repr(m) for m in missing)}; found: "
@@ -120,7 +127,7 @@ def _other(source: Any, columns: Columns, recipe: Recipe, name: str) -> pd.DataF
     return table
 
 
-def _hold_out(parts: dict[str, Examples | None], recipe: Recipe) -> list[str]:
+def _hold_out(parts: dict[str, Examples | None], recipe: Recipe, task: Task) -> list[str]:
     """Split dev and test off the training examples where none were given; return a note."""
     fractions: dict[str, float] = {}
     if parts["dev"] is None and recipe.dev_fraction > 0:
@@ -130,11 +137,13 @@ def _hold_out(parts: dict[str, Examples | None], recipe: Recipe) -> list[str]:
     if not fractions:
         return []
     whole = _present(parts["train"])
-    rows = split(whole.inputs, whole.targets, fractions=fractions, seed=recipe.seed)
+    strata = task.strata(whole)
+    rows = split(task.groups(whole), strata, fractions=fractions, seed=recipe.seed)
     for name, numbers in rows.items():
         parts[name] = whole.take(np.asarray(numbers))
     sizes = ", ".join(f"{len(numbers):,} {name}" for name, numbers in rows.items())
-    return [f"Split with seed {recipe.seed}, stratified, identical texts on one side: {sizes}."]
+    how = "" if strata is None else "stratified, "
+    return [f"Split with seed {recipe.seed}, {how}identical inputs on one side: {sizes}."]
 
 
 def _present(examples: Examples | None) -> Examples:
@@ -142,6 +151,6 @@ def _present(examples: Examples | None) -> Examples:
     return examples
 
 
-def _fingerprint(examples: Examples) -> str:
+def _fingerprint(inputs: list[str], examples: Examples) -> str:
     labels = None if examples.targets is None else [str(target) for target in examples.targets.tolist()]
-    return fingerprint(list(examples.inputs), labels)
+    return fingerprint(inputs, labels)

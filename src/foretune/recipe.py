@@ -29,7 +29,8 @@ class Recipe:
     backbone: str = "minilm-l6"
     strategy: str = "full"
     text: str | None = None  # column of the input text
-    target: str | None = None  # column of the label
+    second: str | None = None  # column of a pair's other text
+    target: str | None = None  # column of the label; several with commas
     separator: str | None = None  # of csv files; None: by the file's name
     epochs: float | None = None
     lr: float | None = None  # peak rate of the top layers

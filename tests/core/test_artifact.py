@@ -179,7 +179,8 @@ def test_labels_that_differ_are_noticed(saved, tmp_path, monkeypatch):
 
 
 def test_not_a_number_is_no_agreement(saved, tmp_path, monkeypatch):
-    monkeypatch.setattr(type(saved), "predict_proba", lambda self, texts: np.full((len(texts), 2), np.nan))
+    few = [np.array([0.1, 0.9]), np.array([np.nan, 0.5]), np.array([0.2, 0.8])]
+    monkeypatch.setattr(type(saved), "outputs", lambda self, examples: (few, None))
     with pytest.raises(ArtifactError):
         saved.save(tmp_path / "a")
 

@@ -134,7 +134,7 @@ def test_non_finite_numbers_stop_the_run(fit, rows, tmp_path, monkeypatch, what)
     real_step = torch.optim.AdamW.step
     monkeypatch.setattr(torch.optim.AdamW, "step", lambda self: updates.append(1) or real_step(self))
 
-    def loss(self, outputs, targets):
+    def loss(self, outputs, targets, batch=None):
         value = original(self, outputs, targets)
         if not watched.get("on"):
             return value

@@ -181,7 +181,7 @@ def test_class_weights_reach_the_model(fit, rows, tmp_path):
 def test_evaluation_yields_batch_by_batch(fit, rows, tmp_path):
     """Outputs leave the device as they come; never more than a batch is held."""
     model = fit(tmp_path / "run", epochs=1.0, **QUICK)
-    store = model.preprocess([row["text"] for row in rows(50, seed=4)])
+    store = model.encode(model.task.from_inputs([row["text"] for row in rows(50, seed=4)])).store
     model.backbone.model.train()
     seen, sizes = [], []
     for rows_of_batch, outputs in predict(model.backbone, model.task, store, model.runtime, budget=60):

@@ -38,6 +38,7 @@ def test_a_search_over_parameters(make, toy):
     assert search.score(*toy(seed=1)) > 0.7
 
 
+@pytest.mark.slow
 def test_several_processes_give_what_one_gives(make, labelled):
     search = {"param_grid": {"lr": [0.001, 0.005]}, "cv": 2, "refit": False, "scoring": "neg_log_loss"}
     alone = GridSearchCV(make(epochs=1), **search).fit(*labelled)

@@ -180,16 +180,16 @@ def test_rows_of_all_classes_are_drawn_from_sorted_data(assembled, rows):
 def test_scoring_is_timed_on_as_many_as_there_are(assembled, monkeypatch):
     job, prepared = assembled()
     seen = []
-    scores = job.task.scores()
+    scores = job.task.scores(prepared.dev, job.dev_set)
 
     class Spy:
-        def update(self, outputs, targets):
+        def update(self, outputs, targets, rows):
             seen.append((outputs.shape, targets.shape))
-            scores.update(outputs, targets)
+            scores.update(outputs, targets, rows)
 
         point, result = scores.point, scores.result
 
-    monkeypatch.setattr(job.task, "scores", Spy)
+    monkeypatch.setattr(job.task, "scores", lambda examples, encoded: Spy())
     outputs = {3: np.array([0.2, 0.8], np.float32), 0: np.array([0.9, 0.1], np.float32)}
     full, quick = around.scoring(job, outputs, prepared.dev, 500)
     assert seen == [((500, 2), (500,))] and 0 < quick < full

@@ -63,6 +63,7 @@ def test_no_example_sees_its_own_label() -> None:
     assert found.value <= 0.5
 
 
+@pytest.mark.slow
 def test_choosing_among_many_layers_and_penalties_is_not_rewarded() -> None:
     honest, naive = [], []
     for seed in range(12):

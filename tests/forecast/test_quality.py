@@ -198,11 +198,13 @@ def test_the_users_own_outcomes_correct_the_next_forecast(known) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_users_residuals_count_more(known) -> None:
     scattered = world(40, sets=4, surprise=1.2, prefix="own")
     assert width(QualityModel.fit(known, scattered)) > width(QualityModel.fit([*known, *scattered]))
 
 
+@pytest.mark.slow
 def test_a_fit_on_the_same_data_sharpens_the_next() -> None:
     gained = []
     for seed in range(50, 52):
@@ -229,6 +231,7 @@ def test_only_the_latest_outcome_of_a_candidate_counts(known, model) -> None:
 # --- pilots -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_pilot_makes_forecasts_better_and_informs_about_other_backbones() -> None:
     outcomes = world(60, sets=12, pilots=True, surprise=0.6)
     errors = {"none": [], "all": [], "one": []}

@@ -361,6 +361,7 @@ def test_predictors_of_the_fewest_examples_are_finite() -> None:
         predictors(features[:9], targets[:9])
 
 
+@pytest.mark.slow
 def test_predictors_are_the_same_for_the_same_seed() -> None:
     features, targets = layered(40, apart=1.0)
     assert predictors(features, targets, seed=5) == predictors(features, targets, seed=5)

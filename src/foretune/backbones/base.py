@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from foretune.backbones.layers import LayerMap
-    from foretune.data.store import RaggedStore
+    from foretune.data.store import Store
 
 
 class Backbone(ABC):
@@ -24,6 +24,8 @@ class Backbone(ABC):
 
     name: str
     model: nn.Module
+    unit = "tokens"  # what the lengths of a store count
+    pools = True  # False: the task's head reads every token, so `use_mean_pooling` does nothing
 
     @property
     @abstractmethod
@@ -40,12 +42,21 @@ class Backbone(ABC):
         """Return the longest input the model takes, special tokens included (tokens)."""
 
     @abstractmethod
-    def preprocess(self, inputs: Sequence[Any], *, max_length: int, truncation: str) -> RaggedStore:
+    def preprocess(self, inputs: Sequence[Any], *, max_length: int, truncation: str) -> Store:
         """Turn raw inputs into stored arrays of known lengths, in the inputs' order."""
 
     @abstractmethod
-    def collate(self, store: RaggedStore, rows: np.ndarray) -> dict[str, Tensor]:
+    def collate(self, store: Store, rows: np.ndarray) -> dict[str, Tensor]:
         """Return the model's input for the examples `rows`: (batch, tokens) tensors on the CPU."""
+
+    @abstractmethod
+    def sample_batch(self, length: int) -> dict[str, Tensor]:
+        """Return the model's input for one example of this length, on the model's device, to count its work."""
+
+    @property
+    def sample_lengths(self) -> tuple[int, ...]:
+        """Return lengths at which the work is counted; one where all examples are equally long."""
+        return tuple(t for t in (8, 16, 32) if t <= self.max_length)
 
     @abstractmethod
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
@@ -85,7 +96,7 @@ class Backbone(ABC):
         """Return the head's output of `features`: `head(features(batch))` is `forward(batch)`."""
 
     @abstractmethod
-    def train_seen_embeddings(self, store: RaggedStore) -> None:
+    def train_seen_embeddings(self, store: Store) -> None:
         """Train only the embedding rows that `store` uses, where the model allows it."""
 
     @abstractmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from foretune.backbones.layers import HEAD_NAMES, LayerMap, map_layers
 from foretune.backbones.source import Source, hub_closed, resolve
 from foretune.backbones.split import Layers, Slot, evaluating
 from foretune.backbones.tokenize import tokenize
-from foretune.data.store import RaggedStore
+from foretune.data.store import RaggedStore, Store
 from foretune.errors import BackboneError, ConfigError
 
 LONGEST = 8192  # where the model states no limit (tokens)
@@ -54,32 +55,56 @@ class TextBackbone(Backbone):
     @property
     def max_length(self) -> int:
         """Return the longest input of model and tokenizer (tokens)."""
-        config = self.model.config
-        stated = getattr(config, "max_position_embeddings", None) or LONGEST
-        if config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet"):
-            stated -= 2  # their positions start behind the padding index
-        return int(min(stated, self.tokenizer.model_max_length, LONGEST))
+        stated = getattr(self.model.config, "max_position_embeddings", None) or LONGEST
+        return int(min(stated, self._positions(), self.tokenizer.model_max_length, LONGEST))
+
+    def _positions(self) -> int:
+        """Return how many positions the model's table holds; those of RoBERTa-like models start behind the padding's.
+
+        Found by the name of the table, as some models have their own class for it.
+        """
+        for name, module in self.model.named_modules():
+            padding = getattr(module, "padding_idx", None)
+            if name.endswith("position_embeddings") and padding is not None and hasattr(module, "weight"):
+                return int(module.weight.shape[0]) - padding - 1
+        return LONGEST
 
     def preprocess(self, inputs: Sequence[Any], *, max_length: int, truncation: str) -> RaggedStore:
-        """Tokenise texts. Raises ConfigError where `max_length` is more than the model takes."""
+        """Tokenise texts, or pairs of texts. Raises ConfigError where `max_length` is more than the model takes."""
         if max_length > self.max_length:
             raise ConfigError(
                 f"max_tokens is {max_length}, but {self.name} takes at most {self.max_length} tokens. "
                 f"Set it to {self.max_length} or less, or choose a backbone for longer texts."
             )
-        return tokenize(self.tokenizer, inputs, max_length=max_length, truncation=truncation)
+        store = tokenize(self.tokenizer, inputs, max_length=max_length, truncation=truncation)
+        two_types = getattr(self.model.config, "type_vocab_size", 0) > 1
+        return store if two_types or not store.extras else replace(store, extras={})
 
-    def collate(self, store: RaggedStore, rows: np.ndarray) -> dict[str, Tensor]:
+    def collate(self, store: Store, rows: np.ndarray) -> dict[str, Tensor]:
         """Return input_ids and, where something is padded, attention_mask: (batch, tokens)."""
+        assert isinstance(store, RaggedStore)
         ids, mask = store.padded(rows, self.padding)
         batch = {"input_ids": torch.from_numpy(ids)}
         if not mask.all():
             batch["attention_mask"] = torch.from_numpy(mask.astype(np.int64))
+        for name in store.extras:
+            batch[name] = torch.from_numpy(store.padded(rows, 0, name)[0])
         return batch
 
+    def sample_batch(self, length: int) -> dict[str, Tensor]:
+        """Return one example of `length` tokens."""
+        device = next(self.model.parameters()).device
+        return {"input_ids": torch.ones(1, length, dtype=torch.int64, device=device)}
+
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
-        """Return logits (batch, classes) in float32."""
-        return self.model(**batch).logits.float()
+        """Return the head's outputs in float32: logits (batch, classes), or (batch, tokens, …) of every token.
+
+        For question answering (batch, tokens, 2): the logits of an answer's start and end.
+        """
+        output = self.model(**batch)
+        if "start_logits" in output:
+            return torch.stack([output.start_logits, output.end_logits], dim=-1).float()
+        return output.logits.float()
 
     @property
     def linear(self) -> bool:
@@ -162,10 +187,14 @@ class TextBackbone(Backbone):
         assert classifier is not None
         return classifier(features).float()
 
-    def train_seen_embeddings(self, store: RaggedStore) -> None:
+    def train_seen_embeddings(self, store: Store) -> None:
         """Replace the word embedding by one that trains only the rows that `store` uses."""
         table = self.model.get_input_embeddings()
-        if type(table) is not nn.Embedding or not table.weight.requires_grad:
+        if (
+            type(table) is not nn.Embedding
+            or not table.weight.requires_grad
+            or not isinstance(store, RaggedStore)
+        ):
             return
         seen = np.union1d(store.seen_ids(), [self.padding])
         self._set_embeddings(SeenRowsEmbedding(table, seen, self._first_new))
@@ -193,6 +222,8 @@ class TextBackbone(Backbone):
 
     def use_mean_pooling(self) -> bool:
         """Append the layer of `pooling`, checked on a few tokens; False where the model has no place for it."""
+        if not self.pools:
+            return False
         self._pooling = pooling.append_mean_pooling(self.model)
         self._layers = None
         if self._pooling is None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -24,13 +25,22 @@ HEAD_SHARE = (
 
 
 def tokenize(
-    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, max_length: int, truncation: str = "head"
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str] | Sequence[tuple[str, str]],
+    *,
+    max_length: int,
+    truncation: str = "head",
 ) -> RaggedStore:
     """Return the token ids of `texts`, special tokens included, at most `max_length` each.
+
+    Of pairs the longer text is cut first, at its end; token_type_ids tell the two apart where the tokenizer has them.
 
     The result is cached on disk by the texts, the tokenizer and both options. Raises ConfigError where
     `max_length` leaves no room for a text.
     """
+    if len(texts) and not isinstance(texts[0], str):
+        return _tokenize_pairs(tokenizer, cast("Sequence[tuple[str, str]]", texts), max_length)
+    texts = cast("Sequence[str]", texts)
     if len(texts) < CACHED_FROM:
         return _tokenize(tokenizer, texts, max_length, truncation)
     parts = (fingerprint(texts, None), _tokenizer_hash(tokenizer), str(max_length), truncation)
@@ -75,6 +85,82 @@ def _content(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Iterat
         )
         for ids in encoded["input_ids"]:
             yield np.asarray(ids, dtype=np.int32)
+
+
+def _tokenize_pairs(
+    tokenizer: PreTrainedTokenizerBase, pairs: Sequence[tuple[str, str]], max_length: int
+) -> RaggedStore:
+    form = pair_form(tokenizer)
+    special = len(form.before) + len(form.between) + len(form.after)
+    room = max_length - special
+    if room < 2:
+        raise ConfigError(
+            f"max_tokens is {max_length}, but the special tokens of every pair are {special} already. "
+            f"Set it to {special + 2} or more."
+        )
+    arrays: list[np.ndarray] = []
+    types: list[np.ndarray] = []
+    tokens = cut_examples = cut_tokens = unknown = 0
+    firsts = _content(tokenizer, [first for first, _ in pairs])
+    seconds = _content(tokenizer, [second for _, second in pairs])
+    for first, second in zip(firsts, seconds, strict=True):
+        whole = len(first) + len(second)
+        tokens += whole + special
+        unknown += _unknown(tokenizer, first) + _unknown(tokenizer, second)
+        if whole > room:
+            cut_examples, cut_tokens = cut_examples + 1, cut_tokens + whole - room
+            first, second = cut_longest(first, second, room)
+        arrays.append(np.concatenate([form.before, first, form.between, second, form.after]))
+        types.append(form.types(len(first), len(second)))
+    extras = {"token_type_ids": types} if form.second_type else None
+    return stores.build(arrays, CutReport(len(pairs), tokens, cut_examples, cut_tokens, unknown), extras)
+
+
+def _unknown(tokenizer: PreTrainedTokenizerBase, ids: np.ndarray) -> int:
+    return 0 if tokenizer.unk_token_id is None else int(np.count_nonzero(ids == tokenizer.unk_token_id))
+
+
+def cut_longest(first: np.ndarray, second: np.ndarray, room: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return both cut at their ends to `room` ids together, the longer one first."""
+    short = min(len(first), len(second), room // 2)
+    if len(first) <= len(second):
+        first = first[: max(room - len(second), short)]
+        return first, second[: room - len(first)]
+    second = second[: max(room - len(first), short)]
+    return first[: room - len(second)], second
+
+
+@dataclass(frozen=True)
+class PairForm:
+    """The special tokens that a tokenizer puts before, between and after two texts, and the second's token type."""
+
+    before: np.ndarray
+    between: np.ndarray
+    after: np.ndarray
+    second_type: int  # 0: the tokenizer does not tell the two apart
+    between_types: tuple[int, ...] = ()
+
+    def types(self, first: int, second: int) -> np.ndarray:
+        """Return the token types of a pair of these lengths."""
+        own = np.zeros(len(self.before) + first, dtype=np.int32)
+        other = np.full(second + len(self.after), self.second_type, dtype=np.int32)
+        return np.concatenate([own, np.asarray(self.between_types, dtype=np.int32), other])
+
+
+def pair_form(tokenizer: PreTrainedTokenizerBase) -> PairForm:
+    """Return how the tokenizer joins two texts, found by encoding a pair."""
+    plain = tokenizer("a", add_special_tokens=False)["input_ids"]
+    encoded = tokenizer("a", "a", add_special_tokens=True, return_token_type_ids=True)
+    full, types = encoded["input_ids"], encoded.get("token_type_ids")
+    places = [i for i in range(len(full) - len(plain) + 1) if full[i : i + len(plain)] == plain]
+    first, second = places[0], places[-1]
+    between = full[first + len(plain) : second]
+    kind = types[second] if types else 0
+    told = tuple(types[first + len(plain) : second]) if types else (0,) * len(between)
+    before, middle, after = (
+        np.asarray(part, dtype=np.int32) for part in (full[:first], between, full[second + len(plain) :])
+    )
+    return PairForm(before, middle, after, int(kind), told)
 
 
 def cut(ids: np.ndarray, room: int, truncation: str) -> np.ndarray:

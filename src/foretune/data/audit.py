@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from foretune.data.columns import Columns
 from foretune.data.labels import label_names, label_texts, label_variants
@@ -89,6 +89,16 @@ def check_texts(values: Sequence[object], column: str, where: str) -> list[str]:
     texts = [value for value in values if isinstance(value, str)]
     _check_encodable(texts, column, where)
     return texts
+
+
+def as_texts(texts: Any) -> list[str]:
+    """Return one text or several as a list of strings. Raises DataError for anything else, naming the rows."""
+    if isinstance(texts, str):
+        return [texts]
+    if hasattr(texts, "columns"):
+        raise DataError("Found a table; expected texts. Give one column of it, such as table['text'].")
+    items = list(texts)
+    return check_texts(items, "input", "data") if items else []
 
 
 def _check_encodable(texts: Sequence[str], column: str, where: str) -> None:

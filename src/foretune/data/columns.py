@@ -27,20 +27,32 @@ MOST_CLASSES = 1000
 
 @dataclass(frozen=True)
 class Columns:
-    """The chosen columns; `reason` is one sentence for the user that says why these."""
+    """The chosen columns; `reason` is a sentence or two for the user that say why these.
+
+    `second` is what is read together with the text: the other text of a pair, the context of a question,
+    the input beside an instruction. `targets` are the columns of 0 and 1 of several labels, with `target` None.
+    """
 
     text: str
     target: str | None
     reason: str
+    second: str | None = None
+    targets: tuple[str, ...] = ()
 
 
 def infer_columns(
-    table: pd.DataFrame, *, text: str | None = None, target: str | None = None, need_target: bool = True
+    table: pd.DataFrame,
+    *,
+    text: str | None = None,
+    target: str | None = None,
+    need_target: bool = True,
+    profiles: Sequence[Profile] | None = None,
 ) -> Columns:
-    """Return the text column and the target column, those given or else guessed.
+    """Return the text column and the column of classes, those given or else guessed.
 
-    Without `need_target` the target is None where none can be guessed safely. Raises DataError if a given
-    column does not exist, nothing fits, or the target looks like an identifier or a regression.
+    Without `need_target` the target is None where none can be guessed safely. `profiles` are those of all
+    columns, where they are known already. Raises DataError if a given column does not exist, nothing fits,
+    or the target looks like an identifier or a regression.
     """
     names = [str(name) for name in table.columns]
     for given, option in ((text, "--text"), (target, "--target")):
@@ -49,22 +61,25 @@ def infer_columns(
         raise DataError(
             f"Text and target are both column {text!r}. Name two columns with --text and --target."
         )
-    profiles = [profile(name, table.iloc[:, i].tolist()) for i, name in enumerate(names)]
+    if profiles is None:
+        profiles = [profile(name, table.iloc[:, i].tolist()) for i, name in enumerate(names)]
     if target is None:
-        named = _named_target(profiles, text, need_target)
+        named = named_target(profiles, text, need_target)
     else:
-        named = _choice(_find(profiles, target), "as given")
-    text_choice = _text_choice(profiles, text, named)
-    target_choice = named or _guessed_target(profiles, text_choice.column, need_target)
-    if text is None and target is None and target_choice is not None:
-        _check_header(table, text_choice.column.name, target_choice.column.name)
-    if target_choice is not None:
-        _check_target(target_choice.column)
-    return _columns(text_choice, target_choice)
+        named = choice(_find(profiles, target), "as given")
+    chosen_text = text_choice(profiles, text, named)
+    chosen = named or guessed_target(profiles, chosen_text.column, need_target)
+    if text is None and target is None and chosen is not None:
+        _check_header(table, chosen_text.column.name, chosen.column.name)
+    if chosen is not None:
+        check_classes(chosen.column)
+    return Columns(
+        chosen_text.column.name, chosen.column.name if chosen else None, columns_reason(chosen_text, chosen)
+    )
 
 
 @dataclass(frozen=True)
-class _Choice:
+class Choice:
     """A column, why it was chosen, and the names of others that would do."""
 
     column: Profile
@@ -72,8 +87,9 @@ class _Choice:
     others: tuple[str, ...] = ()
 
 
-def _choice(column: Profile, why: str, others: Sequence[Profile] = ()) -> _Choice:
-    return _Choice(column, why, tuple(p.name for p in others if p is not column))
+def choice(column: Profile, why: str, others: Sequence[Profile] = ()) -> Choice:
+    """Return the choice of `column`, with those of `others` that are different columns."""
+    return Choice(column, why, tuple(p.name for p in others if p is not column))
 
 
 def _find(profiles: Sequence[Profile], name: str) -> Profile:
@@ -88,25 +104,27 @@ def _check_exists(given: str | None, names: list[str], option: str) -> None:
         )
 
 
-def _stem(name: str) -> str:
+def name_stem(name: str) -> str:
     """Return the name without case and without the ending of a pair (`text_a`, `sentence2`)."""
     name = name.strip().casefold()
     return re.sub(r"([_ -][ab]|[_ -]?\d)$", "", name)
 
 
-def _named_target(profiles: Sequence[Profile], text: str | None, needed: bool) -> _Choice | None:
+def named_target(profiles: Sequence[Profile], text: str | None, needed: bool) -> Choice | None:
+    """Return the column that is called as targets usually are, or None."""
     named = [p for p in profiles if p.name != text and p.name.strip().casefold() in TARGET_NAMES and p.rows]
     if not needed:
         named = [p for p in named if not (p.is_identifier or p.is_regression)]
     named.sort(key=lambda p: TARGET_NAMES.index(p.name.strip().casefold()))
-    return _choice(named[0], "by its name", named) if named else None
+    return choice(named[0], "by its name", named) if named else None
 
 
-def _text_choice(profiles: Sequence[Profile], text: str | None, target: _Choice | None) -> _Choice:
+def text_choice(profiles: Sequence[Profile], text: str | None, target: Choice | None) -> Choice:
+    """Return the column of texts: as given, by its name, or the one that reads like text. Raises DataError."""
     if text is not None:
-        return _choice(_find(profiles, text), "as given")
+        return choice(_find(profiles, text), "as given")
     left = [p for p in profiles if p.is_textual and (target is None or p.name != target.column.name)]
-    named = [p for p in left if _stem(p.name) in TEXT_NAMES]
+    named = [p for p in left if name_stem(p.name) in TEXT_NAMES]
     prose = [p for p in left if p.prose >= 0.3]
     candidates = named or prose or (left if len(left) == 1 else [])
     if not candidates:
@@ -118,10 +136,11 @@ def _text_choice(profiles: Sequence[Profile], text: str | None, target: _Choice 
     plausible = [
         p for p in left if p in named or (p.prose >= 0.3 and p.length >= 20 and 2 * p.distinct > p.rows)
     ]
-    return _choice(best, "by its name" if named else "it reads like text", plausible)
+    return choice(best, "by its name" if named else "it reads like text", plausible)
 
 
-def _guessed_target(profiles: Sequence[Profile], text: Profile, needed: bool) -> _Choice | None:
+def guessed_target(profiles: Sequence[Profile], text: Profile | None, needed: bool) -> Choice | None:
+    """Return the only column whose values could be classes. Raises DataError where one is needed and none is."""
     left = [p for p in profiles if p is not text and p.rows]
     lone = left if len(left) == 1 and left[0].distinct > 1 else []
     # A lone identifier or regression target is "guessed" so that the error can say what it is.
@@ -129,7 +148,7 @@ def _guessed_target(profiles: Sequence[Profile], text: Profile, needed: bool) ->
     usable = [p for p in fits if not (p.is_identifier or p.is_regression)]
     if len(usable) == 1 or (needed and len(fits) == 1):
         column = (usable or fits)[0]
-        return _choice(column, f"{column.distinct:,} distinct values in {column.rows:,} rows")
+        return choice(column, f"{column.distinct:,} distinct values in {column.rows:,} rows")
     if not needed:
         return None
     found = f"could be {listed([repr(p.name) for p in fits])}" if fits else "cannot be told"
@@ -144,7 +163,7 @@ def _fits_target(p: Profile) -> bool:
 
 def _check_header(table: pd.DataFrame, text: str, target: str) -> None:
     """A header that is itself a label, over texts of an unusual name, is the first row of data."""
-    if _stem(text) in TEXT_NAMES or target.strip().casefold() in TARGET_NAMES:
+    if name_stem(text) in TEXT_NAMES or target.strip().casefold() in TARGET_NAMES:
         return
     if any(value == target for value in table[target].tolist() if not is_blank(value)):
         raise DataError(
@@ -154,12 +173,13 @@ def _check_header(table: pd.DataFrame, text: str, target: str) -> None:
         )
 
 
-def _check_target(p: Profile) -> None:
+def check_classes(p: Profile) -> None:
+    """Raise DataError where a target looks like quantities or identifiers rather than classes."""
     seen = f"{p.distinct:,} distinct values in {p.rows:,} rows"
     if p.is_regression:
         raise DataError(
-            f"Target {p.name!r} looks like regression: fractional numbers, {seen}. Regression is not "
-            f"supported yet; choose a column of classes with --target, or turn the numbers into classes."
+            f"Target {p.name!r} looks like regression: fractional numbers, {seen}. Predict the numbers "
+            f"with --task text-regression, choose a column of classes with --target, or turn them into classes."
         )
     if p.is_identifier:
         raise DataError(
@@ -168,7 +188,8 @@ def _check_target(p: Profile) -> None:
         )
 
 
-def _columns(text: _Choice, target: _Choice | None) -> Columns:
+def columns_reason(text: Choice, target: Choice | None) -> str:
+    """Return the sentence that says which columns were taken, why, and which others could have been."""
     parts = [f"text is column {text.column.name!r} ({text.why})"]
     if text.others:
         others = listed([repr(name) for name in text.others])
@@ -182,6 +203,4 @@ def _columns(text: _Choice, target: _Choice | None) -> Columns:
             f"{listed([repr(name) for name in target.others])} could be the target too, see --target"
         )
     sentence = "; ".join(parts)
-    return Columns(
-        text.column.name, target.column.name if target else None, sentence[0].upper() + sentence[1:] + "."
-    )
+    return sentence[0].upper() + sentence[1:] + "."

@@ -8,14 +8,16 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 CACHE_LIMIT_BYTES = 4 << 30
 ARRAYS = ("flat.npy", "offsets.npy")
+EXTRA = "extra-"  # begins the file name of an extra array
 ABOUT = "about.json"  # of a cached store: its cut report and the arrays' checksums
 
 
@@ -44,16 +46,41 @@ class CutReport:
         return self.unknown_tokens / self.tokens if self.tokens else 0.0
 
 
+class Store(Protocol):
+    """A model's inputs, one row each, in whatever form its backbone collates."""
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Return what a batch's budget counts, (n,) int64: tokens of a text, 1 for a picture."""
+
+    @property
+    def cuts(self) -> CutReport:
+        """Return what truncation cost."""
+
+    @property
+    def varies(self) -> bool:
+        """Return whether a row differs from one reading to the next (augmentation): then nothing is cached."""
+
+    def __len__(self) -> int:
+        """Return n."""
+
+    def key(self) -> str:
+        """Return a hash (hex) of the contents."""
+
+
 @dataclass(frozen=True)
 class RaggedStore:
     """n arrays of ids, one after another: example i is `flat[offsets[i] : offsets[i + 1]]`.
 
-    `flat`: (all tokens,) int32; `offsets`: (n + 1,) int64.
+    `flat`: (all tokens,) int32; `offsets`: (n + 1,) int64. `extras`: further arrays like `flat`, by the name under
+    which the model takes them (token_type_ids …).
     """
 
     flat: np.ndarray
     offsets: np.ndarray
     cuts: CutReport
+    extras: dict[str, np.ndarray] = field(default_factory=dict)
+    varies = False
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -70,13 +97,32 @@ class RaggedStore:
         """Return the sorted distinct ids of all examples."""
         return np.unique(self.flat)
 
-    def padded(self, rows: np.ndarray, padding: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return ids (batch, longest) int64 filled up with `padding`, and the mask of real tokens."""
+    def padded(
+        self, rows: np.ndarray, padding: int, name: str | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return ids (batch, longest) int64 filled up with `padding`, and the mask of real tokens.
+
+        `name`: of the extra array to read in the ids' place.
+        """
+        flat = self.flat if name is None else self.extras[name]
         lengths = self.offsets[rows + 1] - self.offsets[rows]
-        ids = np.full((len(rows), int(lengths.max())), padding, dtype=np.int64)
+        ids = np.full((len(rows), int(lengths.max(initial=0))), padding, dtype=np.int64)
         mask = np.arange(ids.shape[1]) < lengths[:, None]
-        ids[mask] = np.concatenate([self[row] for row in rows])
+        ids[mask] = np.concatenate([flat[self.offsets[row] : self.offsets[row + 1]] for row in rows])
         return ids, mask
+
+    def key(self) -> str:
+        """Return a hash (hex) of all tokens, their borders and the extra arrays; computed once."""
+        return self._key
+
+    @cached_property
+    def _key(self) -> str:
+        digest = hashlib.sha256(np.ascontiguousarray(self.offsets).data)
+        digest.update(np.ascontiguousarray(self.flat).data)
+        for name, values in sorted(self.extras.items()):
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(values).data)
+        return digest.hexdigest()
 
 
 def cache_folder() -> Path:
@@ -88,13 +134,20 @@ def cache_folder() -> Path:
     return base
 
 
-def build(arrays: Iterable[np.ndarray], cuts: CutReport) -> RaggedStore:
-    """Return a store in memory from one int array per example."""
+def build(
+    arrays: Iterable[np.ndarray], cuts: CutReport, extras: dict[str, list[np.ndarray]] | None = None
+) -> RaggedStore:
+    """Return a store in memory from one int array per example, and one per example of every extra array."""
     parts = [np.asarray(array, dtype=np.int32) for array in arrays]
     offsets = np.zeros(len(parts) + 1, dtype=np.int64)
     np.cumsum([len(part) for part in parts], out=offsets[1:])
-    flat = np.concatenate(parts) if parts else np.zeros(0, dtype=np.int32)
-    return RaggedStore(flat, offsets, cuts)
+    return RaggedStore(
+        _flat(parts), offsets, cuts, {name: _flat(each) for name, each in (extras or {}).items()}
+    )
+
+
+def _flat(parts: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate(parts).astype(np.int32) if parts else np.zeros(0, dtype=np.int32)
 
 
 def load(key: str) -> RaggedStore | None:
@@ -102,12 +155,19 @@ def load(key: str) -> RaggedStore | None:
     folder = cache_folder() / "tokens" / key
     try:
         about = json.loads((folder / ABOUT).read_text())
-        if {name: _sha256(folder / name) for name in ARRAYS} != about["sha256"]:
+        names = [name for name in about["sha256"] if name not in ARRAYS]
+        if {name: _sha256(folder / name) for name in (*ARRAYS, *names)} != about["sha256"]:
             return None
         offsets = np.load(folder / "offsets.npy", allow_pickle=False)
         flat = np.load(folder / "flat.npy", mmap_mode="r", allow_pickle=False)
+        extras = {
+            name.removeprefix(EXTRA).removesuffix(".npy"): np.load(
+                folder / name, mmap_mode="r", allow_pickle=False
+            )
+            for name in names
+        }
         os.utime(folder)  # the entries unused for longest are deleted first
-        return RaggedStore(flat, offsets, CutReport(**about["cuts"]))
+        return RaggedStore(flat, offsets, CutReport(**about["cuts"]), extras)
     except (OSError, EOFError, ValueError, TypeError, KeyError):
         return None
 
@@ -126,7 +186,9 @@ def save(key: str, store: RaggedStore) -> RaggedStore:
             draft.mkdir()
             np.save(draft / "flat.npy", store.flat)
             np.save(draft / "offsets.npy", store.offsets)
-            sums = {name: _sha256(draft / name) for name in ARRAYS}
+            for name, values in store.extras.items():
+                np.save(draft / f"{EXTRA}{name}.npy", values)
+            sums = {path.name: _sha256(path) for path in sorted(draft.iterdir())}
             (draft / ABOUT).write_text(json.dumps({"cuts": asdict(store.cuts), "sha256": sums}))
             shutil.rmtree(parent / key, ignore_errors=True)  # a damaged one
             draft.rename(parent / key)

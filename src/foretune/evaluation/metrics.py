@@ -72,7 +72,9 @@ class ClassificationScores:
         self.confusion = np.zeros((n_classes, n_classes), dtype=np.int64)
         self._losses: list[NDArray[np.float32]] = []
 
-    def update(self, probabilities: NDArray[Any], targets: NDArray[Any]) -> None:
+    def update(
+        self, probabilities: NDArray[Any], targets: NDArray[Any], rows: NDArray[Any] | None = None
+    ) -> None:
         """Count one batch: probabilities (batch, classes) float32, targets (batch,) int64.
 
         A tie goes to the lower class id. Raises DataError for wrong shapes, targets out of range,

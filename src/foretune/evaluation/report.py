@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from foretune.errors import DataError, ResourceError
-from foretune.evaluation.metrics import CLASSIFICATION_METRICS
-from foretune.evaluation.report_sections import SECTIONS
+from foretune.evaluation.report_sections import SECTIONS, is_score
 from foretune.evaluation.report_style import STYLE
 from foretune.evaluation.svg import escape
 
@@ -33,6 +32,7 @@ class ReportData:
     history: list[dict[str, Any]] = field(default_factory=list)
     evals: list[dict[str, Any]] = field(default_factory=list)
     mistakes: list[dict[str, Any]] = field(default_factory=list)
+    sections: list[str] = field(default_factory=list)  # HTML of the task's own, made of escaped parts
     warnings: list[str] = field(default_factory=list)
     timings: dict[str, str] = field(default_factory=dict)
     forecast: dict[str, Any] | None = None  # what was forecast before the run, beside the outcome
@@ -53,11 +53,11 @@ def _check(data: ReportData) -> None:
         )
     scores = data.metrics[data.split]
     if data.metric not in scores or not math.isfinite(scores[data.metric]["value"]):
-        known = ", ".join(name for name in CLASSIFICATION_METRICS if name in scores)
+        known = ", ".join(name for name in scores if is_score(scores[name]))
         raise DataError(
             f"The report is about {data.metric!r}, which {data.split!r} does not have. It has: {known}."
         )
-    if len(data.class_names) != len(scores["per_class"]):
+    if len(data.class_names) != len(scores.get("per_class", data.class_names)):
         raise DataError(
             f"Found {len(data.class_names)} class names for {len(scores['per_class'])} scored classes;"
             " expected as many."
@@ -72,7 +72,7 @@ def render(report: ReportData) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         # Even if something slipped through the escaping, nothing may run or load.
         '<meta http-equiv="Content-Security-Policy"'
-        " content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+        " content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">"
         f"<title>{escape(report.title)}</title><style>{STYLE}</style></head><body><main>"
         f"<h1>{escape(report.title)}</h1>\n"
         + "\n".join(section(report) for section in SECTIONS)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from foretune.evaluation.charts import MOST_CLASSES, confusion_svg, interval_bars, line_chart
-from foretune.evaluation.metrics import CLASSIFICATION_METRICS
+from foretune.evaluation.metric_names import named
 from foretune.evaluation.svg import escape
 
 if TYPE_CHECKING:
@@ -21,8 +21,13 @@ BASELINE_NAMES = {"majority": "Majority class", "tfidf_logreg": "TF-IDF + logist
 LOSS_KEYS = ("log_loss", "loss")
 
 
+def is_score(value: object) -> bool:
+    """Return whether an entry of a result is a metric with its interval."""
+    return isinstance(value, dict) and {"value", "low", "high"} <= set(value)
+
+
 def _spoken(metric: str) -> str:
-    return {"macro_f1": "macro F1", "weighted_f1": "weighted F1"}.get(metric, metric.replace("_", " "))
+    return named(metric).spoken
 
 
 def _heading(metric: str) -> str:
@@ -32,7 +37,7 @@ def _heading(metric: str) -> str:
 
 def _is_share(metric: str) -> bool:
     """Say whether a metric runs from 0 to 1 and is shown in percent."""
-    return CLASSIFICATION_METRICS.get(metric, metric not in LOSS_KEYS)
+    return named(metric).share
 
 
 def _show(metric: str, value: float) -> str:
@@ -68,10 +73,13 @@ def _verdict(metric: str, own: dict[str, float], best: tuple[str, dict[str, floa
     name, other = best
     gap = own["value"] - other["value"]
     side = "above" if gap >= 0 else "below"
-    points = f"In {_spoken(metric)} the model is {abs(100 * gap):.1f} points {side} {escape(name)}"
-    if own["low"] > other["high"]:
+    amount = f"{abs(100 * gap):.1f} points" if _is_share(metric) else _show(metric, abs(gap))
+    points = f"In {_spoken(metric)} the model is {amount} {side} {escape(name)}"
+    sign = 1 if named(metric).greater_is_better else -1
+    apart = own["low"] > other["high"] if sign > 0 else own["high"] < other["low"]
+    if apart:
         return f"{points}, and the 95 % intervals do not overlap."
-    if own["value"] > other["value"]:
+    if sign * gap > 0:
         return f"{points}, but the 95 % intervals overlap: on this many examples it may be chance."
     return f"<strong>{points}: it does not beat this baseline.</strong>"
 
@@ -81,20 +89,22 @@ def headline(data: ReportData) -> str:
     scores, metric = data.metrics[data.split], data.metric
     own = scores[metric]
     # A baseline has no log loss; accuracy is then what model and baselines have in common.
-    shared = _is_share(metric) and any(metric in scored for scored in data.baselines.values())
-    common = metric if shared else "accuracy"
-    named = {
+    shared = any(metric in scored for scored in data.baselines.values())
+    usual = [m for m in scores if is_score(scores[m]) and any(m in b for b in data.baselines.values())]
+    common = metric if shared or not usual else usual[0]
+    beside = {
         BASELINE_NAMES.get(name, name): scored for name, scored in data.baselines.items() if common in scored
     }
-    rows = [("This model", scores[common]), *((name, scored[common]) for name, scored in named.items())]
-    best = max(rows[1:], key=lambda row: row[1]["value"], default=None)
+    rows = [("This model", scores[common]), *((name, scored[common]) for name, scored in beside.items())]
+    sign = 1 if named(common).greater_is_better else -1
+    best = max(rows[1:], key=lambda row: sign * row[1]["value"], default=None)
     bars = interval_bars(
         [(n, s["value"], s["low"], s["high"]) for n, s in rows], f"{_spoken(common)} by model"
     )
     unit = " %" if _is_share(metric) else ""
     notes = "".join(
         f'<p class="soft">{escape(name)}: {escape(scored["note"])}.</p>'
-        for name, scored in named.items()
+        for name, scored in beside.items()
         if "note" in scored
     )
     return (
@@ -103,7 +113,7 @@ def headline(data: ReportData) -> str:
         f" <small>95 % interval {_range(metric, own)}</small></p>"
         f"<p>{_verdict(common, rows[0][1], best)}</p>"
         f'<p class="soft">{scores["n"]:,} examples.</p>{_definitions(data.summary)}</div>'
-        f"<figure><h3>{escape(_heading(common))} beside the baselines, %</h3>"
+        f"<figure><h3>{escape(_heading(common))} beside the baselines{', %' if _is_share(common) else ''}</h3>"
         f"{bars}{notes}</figure></section>"
     )
 
@@ -143,11 +153,14 @@ def all_scores(data: ReportData) -> str:
             f"{_show(name, s[name]['value'])} <span class=soft>({_range(name, s[name])})</span>"
             for s in data.metrics.values()
         ]
-        for name in CLASSIFICATION_METRICS
+        for name in (name for name, value in next(iter(data.metrics.values())).items() if is_score(value))
     ]
     splits = [f"{split} (n = {scores['n']:,})" for split, scores in data.metrics.items()]
     table = _table(["metric", *splits], rows, set(range(1, len(splits) + 1)))
-    note = '<p class="soft">In %, log loss in nats. In brackets: 95 % intervals.</p>'
+    names = {name for scores in data.metrics.values() for name, value in scores.items() if is_score(value)}
+    unit = "In %. " if all(map(_is_share, names)) else "Shares in %. "
+    unit = "In %, log loss in nats. " if "log_loss" in names else unit
+    note = f'<p class="soft">{unit}In brackets: 95 % intervals.</p>'
     return f"<section><h2>All scores</h2>{table}{note}</section>"
 
 
@@ -177,8 +190,10 @@ def curves(data: ReportData) -> str:
 
 
 def per_class_table(data: ReportData) -> str:
-    """Return precision, recall and F1 of each class of the headline's split."""
-    per_class = data.metrics[data.split]["per_class"]
+    """Return precision, recall and F1 of each class of the headline's split, where the task has classes."""
+    per_class = data.metrics[data.split].get("per_class")
+    if not per_class:
+        return ""
     order = list(range(len(per_class)))
     if len(order) > MOST_CLASSES:  # a long list is read for its trouble: the worst first
         order.sort(key=lambda c: (per_class[c]["support"] == 0, per_class[c]["f1"]["value"]))
@@ -197,7 +212,9 @@ def per_class_table(data: ReportData) -> str:
 
 
 def confusion(data: ReportData) -> str:
-    """Return the confusion matrix of the headline's split."""
+    """Return the confusion matrix of the headline's split, where there is one."""
+    if "confusion" not in data.metrics[data.split]:
+        return ""
     matrix = np.asarray(data.metrics[data.split]["confusion"])
     svg = confusion_svg(matrix, data.class_names).replace('class="chart"', 'class="chart matrix"', 1)
     some = (
@@ -214,7 +231,7 @@ def confusion(data: ReportData) -> str:
 
 def most_confident_mistakes(data: ReportData) -> str:
     """Return the wrong predictions with the highest probability."""
-    if not data.mistakes:
+    if not data.mistakes or "probability" not in data.mistakes[0]:
         return ""
     rows = ""
     for mistake in data.mistakes[:MOST_MISTAKES]:
@@ -233,6 +250,11 @@ def most_confident_mistakes(data: ReportData) -> str:
         f' first.</p><div class="scroll"><table class="mistakes"><thead><tr>{head}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div></section>"
     )
+
+
+def of_the_task(data: ReportData) -> str:
+    """Return the sections that only this task has."""
+    return "\n".join(data.sections)
 
 
 def timings_and_recipe(data: ReportData) -> str:
@@ -254,5 +276,6 @@ SECTIONS = (
     per_class_table,
     confusion,
     most_confident_mistakes,
+    of_the_task,
     timings_and_recipe,
 )

@@ -26,7 +26,7 @@ from foretune.training.step import Stepper
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from foretune.data.store import RaggedStore
+    from foretune.data.store import Store
     from foretune.forecast.schedule import PhaseSchedule
     from foretune.training.job import Job
     from foretune.training.loop import Loop
@@ -85,13 +85,13 @@ class Rehearsal:
         growth = meter.growth()
         return None if growth is None else growth * len(largest) // len(part)
 
-    def _evaluated(self) -> RaggedStore:
+    def _evaluated(self) -> Store:
         return self.job.train_store if self.job.dev_store is None else self.job.dev_store
 
     def _evaluate(self, rows: np.ndarray) -> None:
         job = self.job
         batch = batch_on(job.backbone, self._evaluated(), rows, job.runtime)
-        outputs = job.task.activate(job.backbone.forward(batch)).float().cpu().numpy()
+        outputs = job.task.activate(job.backbone.forward(batch), batch).float().cpu().numpy()
         self.outputs.update(zip(rows.tolist(), outputs, strict=True))
 
     def prefix(self, points: Sequence[int], limit: float) -> tuple[TimeModel, dict[int, tuple[int, ...]]]:
@@ -108,7 +108,7 @@ class Rehearsal:
         return self._passes(job.train_store, run, limit)[0], tails
 
     def _passes(
-        self, store: RaggedStore, run: Callable[[np.ndarray], None], limit: float, budget: int = TOKENS
+        self, store: Store, run: Callable[[np.ndarray], None], limit: float, budget: int = TOKENS
     ) -> tuple[TimeModel, float]:
         """Time passes without gradients over the batches of a store, smaller ones where memory runs out.
 

@@ -27,7 +27,7 @@ from foretune.training.prefix import Prefix
 from foretune.training.signals import StopRequest
 
 if TYPE_CHECKING:
-    from foretune.data.store import RaggedStore
+    from foretune.data.store import Store
     from foretune.forecast.measure import Clock
     from foretune.prepare import Prepared
     from foretune.training.job import Job
@@ -136,7 +136,7 @@ def _study_prefix(found: Study, limit: float) -> dict[int, tuple[int, ...]]:
     return tails
 
 
-def _look(found: Study, stores: list[RaggedStore]) -> tuple[float, bool]:
+def _look(found: Study, stores: list[Store]) -> tuple[float, bool]:
     """Return whether the cache is to be filled yet, and the seconds of looking: what is there is verified."""
     job, started = found.job, time.perf_counter()
     prefixes = [Prefix(job.backbone, store, job.runtime, job.recipe.cache) for store in stores]

@@ -17,7 +17,7 @@ from foretune.forecast.meter import MemoryMeter, nbytes
 from foretune.training.files import write_folder
 
 if TYPE_CHECKING:
-    from foretune.data.store import RaggedStore
+    from foretune.data.store import Store
     from foretune.prepare import Prepared
     from foretune.tasks.base import Examples
     from foretune.training.job import Job
@@ -93,7 +93,7 @@ def tokenising(job: Job, prepared: Prepared) -> tuple[float, np.ndarray]:
     seconds, lengths = 0.0, np.zeros(0, dtype=np.int64)
     for name, part in prepared.parts.items():
         store = stores.get(name)
-        if store is not None and isinstance(store.flat, np.memmap):
+        if store is not None and isinstance(getattr(store, "flat", None), np.memmap):
             seconds += _preprocess(job, part)[0]
             continue
         sample = part.take(_evenly(len(part), SAMPLE))
@@ -104,11 +104,11 @@ def tokenising(job: Job, prepared: Prepared) -> tuple[float, np.ndarray]:
     return seconds, lengths
 
 
-def _preprocess(job: Job, part: Examples) -> tuple[float, RaggedStore]:
+def _preprocess(job: Job, part: Examples) -> tuple[float, Store]:
     recipe, started = job.recipe, time.perf_counter()
     longest = recipe.max_tokens or job.backbone.max_length
-    store = job.backbone.preprocess(part.inputs, max_length=longest, truncation=recipe.truncation)
-    return time.perf_counter() - started, store
+    encoded = job.task.encode(job.backbone, part, max_length=longest, truncation=recipe.truncation)
+    return time.perf_counter() - started, encoded.store
 
 
 def _evenly(count: int, most: int) -> np.ndarray:
@@ -127,8 +127,10 @@ def scoring(job: Job, outputs: dict[int, np.ndarray], examples: Examples, count:
     scored = min(count, SCORED)
     rows = np.resize(known, scored)
     stacked = np.stack([outputs[int(row)] for row in rows])
-    scores, started = job.task.scores(), time.perf_counter()
-    scores.update(stacked, examples.targets[rows])
+    assert job.dev_set is None or job.dev_set.targets is not None
+    encoded = job.train_set if job.dev_set is None else job.dev_set
+    scores, started = job.task.scores(examples, encoded), time.perf_counter()
+    scores.update(stacked, encoded.targets[rows], rows)  # type: ignore[index]
     scores.point()
     quick = time.perf_counter() - started
     scores.result(seed=job.recipe.seed)

@@ -45,6 +45,7 @@ class Workload:
     examples: int
     tokens: int
     classes: int
+    unit: str = "tokens"  # what `tokens` counts: of pictures "images", each of them one
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ class Strategy(ABC):
     name: ClassVar[str]
     about: ClassVar[str]
     trains_embeddings: ClassVar[bool] = False  # then unknown characters can become tokens
+    augments: ClassVar[bool] = False  # whether augmented inputs are worth it: not where they hinder the cache
     Options: ClassVar[type] = NoOptions
 
     def __init__(self, options: dict[str, Any] | None = None) -> None:

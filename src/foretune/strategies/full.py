@@ -27,6 +27,7 @@ class Full(Strategy):
     name = "full"
     about = "every parameter trains; most accurate with some hundred labels or more"
     trains_embeddings = True
+    augments = True
     Options = PoolingOptions
 
     def defaults(self, workload: Workload) -> Settings:

@@ -1,1 +1,25 @@
-"""One file per task: targets, head, loss, predictions, metrics. Importing a file registers its task."""
+"""Tasks: what is learnt. One file each."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from foretune.tasks.base import Task
+
+MODULES = ("text_classification",)
+
+
+def import_tasks() -> None:
+    """Import every task, so that each registers itself."""
+    for name in MODULES:
+        import_module(f"foretune.tasks.{name}")
+
+
+def task_class(name: str) -> type[Task]:
+    """Return the task called `name`. Raises ConfigError naming the known ones."""
+    from foretune.tasks.base import TASKS
+
+    import_tasks()
+    return TASKS[name]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from foretune.errors import DataError
 from foretune.registry import Registry
 
 if TYPE_CHECKING:
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
+    from foretune.backbones.base import Backbone
     from foretune.data.columns import Columns
+    from foretune.data.store import Store
     from foretune.recipe import Recipe
 
 
@@ -22,8 +25,8 @@ if TYPE_CHECKING:
 class Examples:
     """Raw inputs and their encoded targets, in the table's order.
 
-    `targets`: (n,) or None where there are none (prediction). `rows`: (n,) 1-based row numbers in the
-    user's file, for messages.
+    `targets`: (n, …), of objects where they differ in size, or None where there are none (prediction). `rows`:
+    (n,) 1-based row numbers in the user's file, for messages.
     """
 
     inputs: Sequence[Any]
@@ -39,11 +42,29 @@ class Examples:
         return Examples([self.inputs[row] for row in rows], targets, self.rows[rows])
 
 
+@dataclass(frozen=True)
+class Encoded:
+    """Examples as a backbone reads them, one row of the store per model input.
+
+    `targets[rows]` is an array (batch, …) of the rows' targets. `owner`: (rows,) the example that a row comes
+    from, where long inputs make several rows; None: row i is example i. `info`: what decoding needs besides.
+    """
+
+    store: Store
+    targets: Any | None = None
+    owner: np.ndarray | None = None
+    info: Any = None
+
+    def examples_of(self, rows: np.ndarray) -> np.ndarray:
+        """Return the examples that the rows `rows` come from."""
+        return rows if self.owner is None else self.owner[rows]
+
+
 class Scores(Protocol):
     """An accumulator of metrics that never holds all outputs."""
 
-    def update(self, outputs: np.ndarray, targets: np.ndarray) -> None:
-        """Add one batch."""
+    def update(self, outputs: np.ndarray, targets: np.ndarray, rows: np.ndarray | None = None) -> None:
+        """Add one batch: the outputs of the store's rows `rows`."""
 
     def point(self) -> dict[str, float]:
         """Return {metric: value} without intervals, cheaply."""
@@ -52,13 +73,33 @@ class Scores(Protocol):
         """Return {metric: {"value", "low", "high"}, …}."""
 
 
+class Worst(Protocol):
+    """A keeper of the examples that a model is worst at."""
+
+    def update(self, rows: np.ndarray, outputs: np.ndarray, targets: np.ndarray) -> None:
+        """Look through one batch."""
+
+    def top(self) -> list[dict[str, Any]]:
+        """Return the worst examples, the worst first, as the report shows them."""
+
+
 class Task(ABC):
     """What is learnt. A task is made from the training table and can be written as plain values."""
 
     name: ClassVar[str]
+    modality: ClassVar[str] = "text"  # of its inputs: "text", "image" or "audio"
     auto_class: ClassVar[str]  # of transformers: the backbone with this task's head
     metrics: ClassVar[dict[str, bool]]  # name -> greater is better
     default_metric: ClassVar[str]
+    headline: ClassVar[str] = "label"  # what `Model.predict` returns of a prediction
+    pipeline: ClassVar[str | None] = None  # of transformers, that runs the saved model: for the model card
+    example: ClassVar[str] = '"your text"'  # of an input, as Python, for the model card
+    gives_probabilities: ClassVar[bool] = False  # one per label and example, that sum to 1
+    pools: ClassVar[bool] = (
+        True  # False: the head reads every token, so no mean over them may be put before it
+    )
+    forecasts: ClassVar[bool] = False  # whether `foretune plan` can forecast its score
+    columns: Columns
 
     @classmethod
     @abstractmethod
@@ -74,9 +115,82 @@ class Task(ABC):
     def from_state(cls, state: dict[str, Any]) -> Task:
         """Make the task of a saved model."""
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Return the names of the classes in the order of their numbers; empty where there are none."""
+        return ()
+
+    @classmethod
+    def audit(cls, table: pd.DataFrame, columns: Columns, *, where: str) -> list[str]:
+        """Return warnings about a table. Raises DataError for what cannot be used."""
+        from foretune.data.audit import audit
+
+        return audit(table, columns, where=where).warnings
+
+    def check(self, table: pd.DataFrame, *, where: str) -> None:
+        """Raise DataError where a table cannot be read by this task: columns, texts, targets."""
+        missing = [name for name in (self.columns.text, self.columns.second) if name and name not in table]
+        missing += [
+            name for name in (self.columns.target, *self.columns.targets) if name and name not in table
+        ]
+        if missing:
+            found = ", ".join(map(str, table.columns))
+            raise DataError(
+                f"{where}: there is no column {missing[0]!r}, as in the training data. Columns: {found}. Name the "
+                "columns with --text and --target."
+            )
+        self.audit(table, self.columns, where=where)
+
+    @classmethod
+    def overlap(cls, train: pd.DataFrame, other: pd.DataFrame, columns: Columns, where: str) -> list[str]:
+        """Return warnings about examples of `train` that also stand in `other`, called `where`."""
+        from foretune.data.audit import overlap
+
+        return overlap(train, other, columns.text, where)
+
     @abstractmethod
     def examples(self, table: pd.DataFrame, *, where: str, need_targets: bool = True) -> Examples:
         """Read inputs and targets from a table. Raises DataError naming `where`, rows and columns."""
+
+    def from_inputs(self, inputs: Any) -> Examples:
+        """Return what a user gives to `Model.predict` as examples. Raises DataError naming what does not fit."""
+        import numpy as np
+
+        from foretune.data.audit import as_texts
+
+        texts = as_texts(inputs)
+        return Examples(texts, None, np.arange(1, len(texts) + 1))
+
+    def probes(self) -> Examples | None:
+        """Return a few inputs on which a saved model can be compared with the one in memory, if it can make some."""
+        return self.from_inputs(["a short text", "一段短文本"])
+
+    def texts(self, examples: Examples) -> list[str]:
+        """Return all texts of the inputs, to look for characters that a vocabulary lacks."""
+        return [part for each in examples.inputs for part in ((each,) if isinstance(each, str) else each)]
+
+    def groups(self, examples: Examples) -> list[str]:
+        """Return a text per example; examples of equal text stay on one side of a split."""
+        return [each if isinstance(each, str) else "\n".join(map(str, each)) for each in examples.inputs]
+
+    def strata(self, examples: Examples) -> np.ndarray | None:
+        """Return a class number per example, (n,), that splits keep the shares of; None for none."""
+        targets = examples.targets
+        return targets if targets is not None and targets.ndim == 1 and targets.dtype.kind in "iub" else None
+
+    def encode(
+        self,
+        backbone: Backbone,
+        examples: Examples,
+        *,
+        max_length: int,
+        truncation: str,
+        training: bool = False,
+        seed: int = 0,
+    ) -> Encoded:
+        """Return the examples as the backbone reads them; `training`: inputs may be augmented at random."""
+        store = backbone.preprocess(examples.inputs, max_length=max_length, truncation=truncation)
+        return Encoded(store, examples.targets)
 
     @abstractmethod
     def model_options(self) -> dict[str, Any]:
@@ -87,20 +201,47 @@ class Task(ABC):
         """Return what the summed loss of `targets` is divided by: the sum of their weights."""
 
     @abstractmethod
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+    def loss(self, outputs: Tensor, targets: Tensor, batch: dict[str, Tensor] | None = None) -> Tensor:
         """Return the summed (not averaged), weighted loss of a batch: a scalar tensor."""
 
     @abstractmethod
-    def activate(self, outputs: Tensor) -> Tensor:
+    def activate(self, outputs: Tensor, batch: dict[str, Tensor] | None = None) -> Tensor:
         """Turn the head's outputs into what is scored and shown, such as probabilities."""
 
-    @abstractmethod
-    def decode(self, activated: np.ndarray) -> list[dict[str, Any]]:
-        """Turn activated outputs (batch, …) into one prediction per example, for people."""
+    def infer(self, backbone: Backbone, batch: dict[str, Tensor]) -> Tensor:
+        """Return what is scored and shown of a batch; tasks that generate do it here."""
+        return self.activate(backbone.forward(batch), batch)
 
     @abstractmethod
-    def scores(self) -> Scores:
+    def decode(
+        self, outputs: Sequence[np.ndarray], examples: Examples, encoded: Encoded
+    ) -> list[dict[str, Any]]:
+        """Turn the outputs of every row of the store into one prediction per example, for people."""
+
+    @abstractmethod
+    def scores(self, examples: Examples, encoded: Encoded) -> Scores:
         """Return an empty accumulator of this task's metrics."""
+
+    def progress(self, examples: Examples, encoded: Encoded) -> Scores:
+        """Return an empty accumulator of what is measured during training, on activated outputs."""
+        return self.scores(examples, encoded)
+
+    def worst(self, examples: Examples, encoded: Encoded, k: int) -> Worst | None:
+        """Return a keeper of the `k` examples that the model is worst at; None where the task shows none."""
+        return None
+
+    def tune(self, outputs: Sequence[np.ndarray], examples: Examples, encoded: Encoded) -> list[str]:
+        """Settle what is chosen on the dev set after training (thresholds …); return notes for the user."""
+        return []
+
+    @property
+    def tunes(self) -> bool:
+        """Return whether `tune` does anything: the outputs on the dev set are then computed for it."""
+        return False
+
+    def sections(self, result: dict[str, Any], worst: list[dict[str, Any]]) -> list[str]:
+        """Return further sections of the report as HTML, of the headline split's result."""
+        return []
 
     @abstractmethod
     def baselines(self, train: Examples, held_out: Examples, seed: int) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +13,8 @@ from foretune.data.labels import encode_labels, label_text
 from foretune.errors import ConfigError, did_you_mean
 from foretune.evaluation.baselines import baselines
 from foretune.evaluation.metrics import CLASSIFICATION_METRICS, ClassificationScores
-from foretune.tasks.base import TASKS, Examples, Task
+from foretune.evaluation.mistakes import Mistakes
+from foretune.tasks.base import TASKS, Encoded, Examples, Task
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +31,9 @@ class TextClassification(Task):
     auto_class = "AutoModelForSequenceClassification"
     metrics = CLASSIFICATION_METRICS
     default_metric = "accuracy"
+    pipeline = "text-classification"
+    gives_probabilities = True
+    forecasts = True
 
     def __init__(self, names: tuple[str, ...], columns: Columns, weights: tuple[float, ...] | None) -> None:
         self.names, self.columns, self.weights = names, columns, weights
@@ -38,6 +44,11 @@ class TextClassification(Task):
         encoding = encode_labels(table[columns.target].tolist())
         counts = np.bincount(encoding.ids, minlength=len(encoding.names))
         return cls(encoding.names, columns, class_weights(recipe.class_weights, encoding.names, counts))
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Return the label names in the order of their numbers."""
+        return self.names
 
     def state(self) -> dict[str, Any]:
         """Return label names, columns and weights."""
@@ -73,28 +84,34 @@ class TextClassification(Task):
         """Return the sum of the weights of `targets` (their number, without weights)."""
         return float(len(targets) if self.weights is None else np.asarray(self.weights)[targets].sum())
 
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+    def loss(self, outputs: Tensor, targets: Tensor, batch: dict[str, Tensor] | None = None) -> Tensor:
         """Return the summed cross-entropy of logits (batch, classes)."""
         import torch
 
         weight = None if self.weights is None else torch.tensor(self.weights, device=outputs.device)
         return torch.nn.functional.cross_entropy(outputs, targets, weight=weight, reduction="sum")
 
-    def activate(self, outputs: Tensor) -> Tensor:
+    def activate(self, outputs: Tensor, batch: dict[str, Tensor] | None = None) -> Tensor:
         """Return probabilities (batch, classes)."""
         return outputs.softmax(dim=-1)
 
-    def decode(self, activated: np.ndarray) -> list[dict[str, Any]]:
+    def decode(
+        self, outputs: Sequence[np.ndarray], examples: Examples, encoded: Encoded
+    ) -> list[dict[str, Any]]:
         """Return the most probable label and its probability."""
-        best = activated.argmax(axis=1)
+        best = [int(row.argmax()) for row in outputs]
         return [
             {"label": self.names[number], "probability": float(row[number])}
-            for number, row in zip(best, activated, strict=True)
+            for number, row in zip(best, outputs, strict=True)
         ]
 
-    def scores(self) -> ClassificationScores:
+    def scores(self, examples: Examples, encoded: Encoded) -> ClassificationScores:
         """Return an empty accumulator."""
         return ClassificationScores(len(self.names))
+
+    def worst(self, examples: Examples, encoded: Encoded, k: int) -> ConfidentMistakes:
+        """Return a keeper of the most confident mistakes."""
+        return ConfidentMistakes(Mistakes(k), examples, self.names)
 
     def baselines(self, train: Examples, held_out: Examples, seed: int) -> dict[str, Any]:
         """Return the scores of the majority class and of TF-IDF + logistic regression."""
@@ -102,6 +119,33 @@ class TextClassification(Task):
         return baselines(
             train.inputs, train.targets, held_out.inputs, held_out.targets, len(self.names), seed=seed
         )
+
+
+@dataclass(frozen=True)
+class ConfidentMistakes:
+    """The most confident mistakes with their texts and labels."""
+
+    kept: Mistakes
+    examples: Examples
+    names: tuple[str, ...]
+
+    def update(self, rows: np.ndarray, outputs: np.ndarray, targets: np.ndarray) -> None:
+        """Look through one batch of probabilities."""
+        self.kept.update(rows, outputs, targets)
+
+    def top(self) -> list[dict[str, Any]]:
+        """Return row number, text, true and predicted label, and probability of each."""
+        found = []
+        for row, true, guess, probability in self.kept.top():
+            place = {"row": int(self.examples.rows[row]), "text": shown(self.examples.inputs[row])}
+            names = {"true": self.names[true], "predicted": self.names[guess]}
+            found.append({**place, **names, "probability": probability})
+        return found
+
+
+def shown(text: Any) -> str:
+    """Return an input as one text: the two of a pair on two lines."""
+    return text if isinstance(text, str) else "\n".join(map(str, text))
 
 
 def class_weights(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from foretune.backbones.base import Backbone
     from foretune.backbones.feature_store import FeatureStore
-    from foretune.data.store import RaggedStore
+    from foretune.data.store import Store
     from foretune.training.inference import Runtime
 
 HEAD = -1  # the split point of a frozen backbone with a linear head: one vector per example
@@ -35,7 +35,7 @@ class TokenFeed:
     """Runs the whole model."""
 
     backbone: Backbone
-    store: RaggedStore
+    store: Store
     runtime: Runtime
     start: int = 0
 
@@ -50,7 +50,7 @@ class HiddenFeed:
     """Runs the model from layer `start`; what lies below is read from the feature store."""
 
     backbone: Backbone
-    store: RaggedStore
+    store: Store
     runtime: Runtime
     features: FeatureStore
     start: int

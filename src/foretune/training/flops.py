@@ -34,7 +34,9 @@ def fit_flops(backbone: Backbone, start: int = 0) -> FlopModel:
 
     `start`: the split point from which the step runs, 0 for the whole model.
     """
-    points = [t for t in (8, 16, 32) if t <= backbone.max_length]
+    points = backbone.sample_lengths
+    if len(points) == 1:  # all examples are equally long
+        return FlopModel(0.0, _count(backbone, points[0], start) / points[0], 0.0)
     if len(points) < 3:
         return FlopModel(0.0, 0.0, 0.0)
     counted = [_count(backbone, t, start) for t in points]
@@ -45,13 +47,11 @@ def fit_flops(backbone: Backbone, start: int = 0) -> FlopModel:
 
 def _count(backbone: Backbone, tokens: int, start: int) -> float:
     """Count forward and backward of one example; gradients are dropped and nothing is updated."""
-    import torch
     from torch.utils.flop_counter import FlopCounterMode
 
     from foretune.backbones.split import evaluating
 
-    device = next(backbone.model.parameters()).device
-    batch = {"input_ids": torch.ones(1, tokens, dtype=torch.int64, device=device)}
+    batch = backbone.sample_batch(tokens)
     with evaluating(backbone.model):  # without dropout: no random numbers are drawn
         below = backbone.hidden(batch, [start])[0].detach() if start > 0 else None
         with FlopCounterMode(display=False) as counter:

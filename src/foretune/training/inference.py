@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from foretune.backbones.base import Backbone
-    from foretune.data.store import RaggedStore
+    from foretune.data.store import Store
     from foretune.tasks.base import Task
     from foretune.training.feed import Feed
 
@@ -54,7 +54,7 @@ def out_of_memory(error: BaseException) -> bool:
 def predict(
     backbone: Backbone,
     task: Task,
-    store: RaggedStore,
+    store: Store,
     runtime: Runtime,
     budget: int = TOKENS,
     feed: Feed | None = None,
@@ -67,21 +67,22 @@ def predict(
     """
 
     def run(rows: np.ndarray) -> np.ndarray:
-        outputs = (
-            backbone.forward(batch_on(backbone, store, rows, runtime)) if feed is None else feed(rows)[0]
-        )
-        return task.activate(outputs).float().cpu().numpy()
+        if feed is None:
+            outputs = task.infer(backbone, batch_on(backbone, store, rows, runtime))
+        else:
+            outputs = task.activate(*feed(rows))
+        return outputs.float().cpu().numpy()
 
     yield from run_all(backbone, store, runtime, budget, run)
 
 
-def batch_on(backbone: Backbone, store: RaggedStore, rows: np.ndarray, runtime: Runtime) -> dict[str, Tensor]:
+def batch_on(backbone: Backbone, store: Store, rows: np.ndarray, runtime: Runtime) -> dict[str, Tensor]:
     """Return the model's input for `rows` on the runtime's device."""
     return {name: tensor.to(runtime.device) for name, tensor in backbone.collate(store, rows).items()}
 
 
 def run_all(
-    backbone: Backbone, store: RaggedStore, runtime: Runtime, budget: int, run: Callable[[np.ndarray], T]
+    backbone: Backbone, store: Store, runtime: Runtime, budget: int, run: Callable[[np.ndarray], T]
 ) -> Iterator[tuple[np.ndarray, T]]:
     """Yield (rows, run(rows)) for every example, by batches of near-equal length, without gradients."""
     from foretune.backbones.split import evaluating

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from foretune.backbones.base import Backbone
-    from foretune.data.store import RaggedStore
+    from foretune.data.store import Store
     from foretune.recipe import Recipe
     from foretune.strategies.base import Settings, Strategy
-    from foretune.tasks.base import Examples, Task
+    from foretune.tasks.base import Encoded, Examples, Task
     from foretune.training.events import Events
     from foretune.training.inference import Runtime
 
@@ -26,9 +26,9 @@ class Job:
     settings: Settings
     recipe: Recipe
     train: Examples
-    train_store: RaggedStore
+    train_set: Encoded
     dev: Examples | None
-    dev_store: RaggedStore | None
+    dev_set: Encoded | None
     metric: str
     folder: Path
     identity: str  # hash of data, weights and recipe: a checkpoint of another run is refused
@@ -37,6 +37,16 @@ class Job:
     events_file: Path | None = None
     deadline: float | None = None  # on the clock of time.perf_counter: everything must be done by then
     closing: float = 0.0  # seconds that evaluation, baselines and saving take after training
+
+    @property
+    def train_store(self) -> Store:
+        """Return the training examples as the model reads them."""
+        return self.train_set.store
+
+    @property
+    def dev_store(self) -> Store | None:
+        """Return the dev examples as the model reads them."""
+        return None if self.dev_set is None else self.dev_set.store
 
     @property
     def checkpoints_folder(self) -> Path:

@@ -121,7 +121,7 @@ class Loop:
 
     def _starts(self) -> list[int]:
         """Return where each phase starts: behind its frozen layers, where caching them pays."""
-        if self.job.recipe.cache == "off":
+        if self.job.recipe.cache == "off" or self.job.train_store.varies:
             return [0] * len(self.phases)
         pairs = zip(self.phases, self.frozen, strict=True)
         cached = sum(phase.epochs for phase, start in pairs if start != 0)
@@ -232,11 +232,11 @@ class Loop:
     def _evaluate(self, last_phase: bool) -> None:
         """Score the dev set, keep the weights if they are the best so far, stop if they stay behind."""
         job, state = self.job, self.state
-        if job.dev is None or job.dev_store is None or job.dev.targets is None:
+        if job.dev is None or job.dev_set is None or job.dev_set.targets is None:
             return
-        scores = job.task.scores()
-        for rows, outputs in predict(job.backbone, job.task, job.dev_store, job.runtime, feed=self.dev_feed):
-            scores.update(outputs, job.dev.targets[rows])
+        scores, store = job.task.progress(job.dev, job.dev_set), job.dev_set.store
+        for rows, outputs in predict(job.backbone, job.task, store, job.runtime, feed=self.dev_feed):
+            scores.update(outputs, job.dev_set.targets[rows], rows)
         values = scores.point()
         value = values[job.metric] if job.task.metrics[job.metric] else -values[job.metric]
         state.evaluations.append({"step": state.step, **values})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from foretune.backbones.base import Backbone
-    from foretune.data.store import RaggedStore
+    from foretune.data.store import Store
     from foretune.strategies.base import Phase
     from foretune.training.inference import Runtime
 
@@ -57,7 +56,7 @@ class Prefix:
     """The frozen layers' output over the examples of one store, by split point."""
 
     backbone: Backbone
-    store: RaggedStore
+    store: Store
     runtime: Runtime
     dtype: str  # "bf16" or "fp32"
 
@@ -75,7 +74,7 @@ class Prefix:
         return store_key(
             backbone=self.backbone.state_key(),
             point=point,
-            tokens=_tokens_hash(self.store),
+            tokens=self.store.key(),
             compute=self.runtime.precision,
             dtype=self.dtype,
         )
@@ -173,13 +172,3 @@ def _mask(lengths: np.ndarray) -> Tensor:
     import torch
 
     return torch.from_numpy(np.arange(int(lengths.max())) < lengths[:, None])
-
-
-def _tokens_hash(store: RaggedStore) -> str:
-    """Return a hash (hex) of all tokens and their borders; computed once per store."""
-    known = store.__dict__.get("_hash")
-    if known is None:
-        digest = hashlib.sha256(np.ascontiguousarray(store.offsets).data)
-        digest.update(np.ascontiguousarray(store.flat).data)
-        known = store.__dict__["_hash"] = digest.hexdigest()
-    return known

@@ -53,14 +53,14 @@ class Stepper:
 
     def _accumulate(self, rows: np.ndarray, state: Progress) -> float:
         """Add up the gradients of the micro-batches not done yet; return the mean loss of the step."""
-        job, targets = self.job, self.job.train.targets
+        job, targets = self.job, self.job.train_set.targets
         assert targets is not None
         normaliser = job.task.normaliser(targets[rows])  # of the whole step: equal to one large batch
         micros = split_rows(rows, job.train_store.lengths, state.micro_tokens)
         for number in range(state.micro, len(micros)):
             loss = self._backward(micros[number], normaliser, len(micros[number]) / len(rows))
             if not math.isfinite(loss):
-                raise TrainingError(_not_finite("loss", state.step, job.train.rows[micros[number]]))
+                raise TrainingError(_not_finite("loss", state.step, self._lines(micros[number])))
             state.partial_loss += loss
             self._count(micros[number], state)
             state.micro = number + 1
@@ -70,10 +70,11 @@ class Stepper:
 
     def _backward(self, rows: np.ndarray, normaliser: float, share: float) -> float:
         job, device = self.job, self.job.runtime.device
-        targets = torch.from_numpy(job.train.targets[rows]).to(device)  # type: ignore[index]
+        assert job.train_set.targets is not None
+        targets = torch.from_numpy(job.train_set.targets[rows]).to(device)
         with job.runtime.autocast():
             outputs, batch = self.feed(rows)
-            loss = job.task.loss(outputs, targets) / normaliser
+            loss = job.task.loss(outputs, targets, batch) / normaliser
             extra = job.strategy.extra_loss(job.backbone.model, batch, outputs)
             if extra is not None:
                 loss = loss + extra * share
@@ -94,10 +95,14 @@ class Stepper:
         trained = [p for group in self.optimizer.param_groups for p in group["params"]]
         norm = torch.nn.utils.clip_grad_norm_(trained, self.job.recipe.clip_norm)
         if not math.isfinite(float(norm)):
-            raise TrainingError(_not_finite("gradient", state.step, self.job.train.rows[rows]))
+            raise TrainingError(_not_finite("gradient", state.step, self._lines(rows)))
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         state.micro, state.partial_loss = 0, 0.0
+
+    def _lines(self, rows: np.ndarray) -> np.ndarray:
+        """Return the line numbers of the examples that rows of the store come from."""
+        return np.unique(self.job.train.rows[self.job.train_set.examples_of(rows)])
 
     def _shrink(self, rows: np.ndarray, state: Progress, error: BaseException) -> None:
         """Start the step again with half the micro-batch. Raises ResourceError when it is one example."""
