@@ -100,7 +100,7 @@ def test_regression_target(as_text, name):
     values = [i / 7 for i in range(30)]
     table = {"text": TEXTS, name: [str(v) for v in values] if as_text else values}
     found = message(table)
-    assert f"'{name}' looks like regression" in found and "not supported yet" in found
+    assert f"'{name}' looks like regression" in found and "--task text-regression" in found
 
 
 def test_whole_floats_and_few_halves_are_classes():

@@ -83,7 +83,7 @@ def test_no_labels():
 
 
 def test_lists_of_labels():
-    with pytest.raises(DataError, match=r"a list \(row 2\).*not supported yet"):
+    with pytest.raises(DataError, match=r"a list \(row 2\).*--task multi-label"):
         encode_labels(["a", ["b", "c"]])
 
 

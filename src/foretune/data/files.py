@@ -21,8 +21,13 @@ FORMATS = {
     ".json": "json",
     ".parquet": "parquet",
     ".txt": "txt",
+    ".conll": "conll",
+    ".bio": "conll",
+    ".iob": "conll",
+    ".iob2": "conll",
+    ".conllu": "conllu",
 }
-SUPPORTED = "csv, tsv, jsonl, json, parquet or txt, each also as .gz"
+SUPPORTED = "csv, tsv, jsonl, json, parquet, txt, conll or conllu, each also as .gz"
 _BOM = b"\xef\xbb\xbf"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 

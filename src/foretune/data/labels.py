@@ -63,8 +63,8 @@ def label_texts(values: Sequence[object], where: str = "train") -> list[str]:
     if lists:
         raise DataError(
             f"{where}: {counted(len(lists), 'label')} not a single value but a "
-            f"{type(values[lists[0]]).__name__} ({row_list(lists)}). Several labels "
-            f"per text are not supported yet; give one label per row."
+            f"{type(values[lists[0]]).__name__} ({row_list(lists)}). Give one label "
+            f"per row, or learn several labels per text with --task multi-label."
         )
     return [label_text(value) for value in values]
 

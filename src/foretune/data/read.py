@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from foretune.data.cells import plain_cells
 from foretune.data.columns import TEXT_NAMES
+from foretune.data.conll import looks_like_conll, parse_conll
 from foretune.data.delimited import check_names, check_separator, parse_delimited
 from foretune.data.files import (
     SUPPORTED,
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 STDIN = "standard input"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(:[\w.-]+)?")
+_SQUAD = re.compile(r'"paragraphs"\s*:|"data"\s*:\s*\[\s*(\{|$)|^\{\s*$')
 _FOREIGN = (".xlsx", ".xls", ".ods", ".zip", ".arrow", ".feather", ".pkl", ".xml", ".html")
 
 
@@ -41,10 +44,11 @@ def read_table(
 ) -> pd.DataFrame:
     """Return the table that `source` stands for, with rows counted from 0.
 
-    `source` is the path of a csv, tsv, jsonl, json, parquet or txt file (also .gz), `-` for standard
+    `source` is the path of a csv, tsv, jsonl, json, parquet, txt, conll or conllu file (also .gz), `-` for standard
     input (`stdin`, by default the process's), a DataFrame, a `datasets.Dataset`, a list of dicts, a dict
     of lists, or a hub id `owner/name` or `owner/name:config`, of which `split` is taken. Cells of csv and
     tsv are strings, only empty ones missing; the other sources keep their types. Nothing is stripped.
+    Lists in cells are Python lists. `attrs["format"]` names the format of a file that was read.
     Raises DataError naming the lines, rows or columns at fault; ConfigError for a wrong separator.
     """
     mark = check_separator(separator)
@@ -63,8 +67,10 @@ def _checked(frame: pd.DataFrame, name: str) -> pd.DataFrame:
         raise DataError(f"{name} has {size}. Expected at least two labelled rows.")
     names = [str(column) for column in frame.columns]
     check_names(names, name)
-    frame = frame.reset_index(drop=True)
+    attrs = frame.attrs
+    frame = plain_cells(frame.reset_index(drop=True))
     frame.columns = names
+    frame.attrs = attrs
     return frame
 
 
@@ -103,10 +109,16 @@ def _from_file(path: Path, mark: str | None) -> pd.DataFrame:
 def _parse(text: str, name: str, kind: str | None, mark: str | None) -> pd.DataFrame:
     if kind is None or (kind == "txt" and mark is not None):
         kind = _sniff(text, mark)
+    if kind in ("txt", "tsv") and mark is None and looks_like_conll(text):
+        kind = "conll"
     if kind in ("csv", "tsv"):
-        return parse_delimited(text, name, mark, "\t" if kind == "tsv" else ",")
-    parse = {"jsonl": parse_jsonl, "json": parse_json, "txt": parse_lines}[kind]
-    return parse(text, name)
+        frame = parse_delimited(text, name, mark, "\t" if kind == "tsv" else ",")
+    elif kind in ("conll", "conllu"):
+        frame = parse_conll(text, name, universal=kind == "conllu")
+    else:
+        frame = {"jsonl": parse_jsonl, "json": parse_json, "txt": parse_lines}[kind](text, name)
+    frame.attrs.setdefault("format", kind)
+    return frame
 
 
 def _sniff(text: str, mark: str | None) -> str:
@@ -115,7 +127,7 @@ def _sniff(text: str, mark: str | None) -> str:
     if mark is not None:
         return "csv"
     if first.startswith("{"):
-        return "jsonl"
+        return "json" if _SQUAD.search(first[:500]) else "jsonl"
     if re.match(r"\[\s*(\{|$)", first):
         return "json"
     tabbed = "\t" in first
@@ -194,7 +206,16 @@ def _from_dataset(source: Any, split: str) -> pd.DataFrame:
         if type(feature).__name__ == "ClassLabel":
             # Any other number (the hub's test sets use -1) is a hidden label, so missing.
             frame[column] = frame[column].map(dict(enumerate(feature.names)))
+        elif type(inner := getattr(feature, "feature", None)).__name__ == "ClassLabel":
+            frame[column] = [_named(cell, inner.names) for cell in frame[column].tolist()]
     return frame
+
+
+def _named(numbers: Any, names: list[str]) -> list[str | None] | None:
+    """Return class names for a list of class numbers, as the tags of a sentence are stored."""
+    if numbers is None:
+        return None
+    return [names[number] if 0 <= number < len(names) else None for number in numbers]
 
 
 def _from_hub(source: str, split: str) -> pd.DataFrame:

@@ -6,6 +6,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from foretune.data.squad import is_squad, parse_squad
 from foretune.data.text import counted, excerpt, listed
 from foretune.errors import DataError
 
@@ -75,7 +76,7 @@ def _faulty(name: str, faults: list[tuple[int, str, str]]) -> DataError:
 
 
 def parse_json(text: str, name: str) -> pd.DataFrame:
-    """Return the table of a JSON array of objects; JSON Lines under a .json name are read as such.
+    """Return the table of a JSON array of objects, or of a SQuAD file; JSON Lines named .json are read as such.
 
     Raises DataError naming the place of a syntax error or the first items that are no objects.
     """
@@ -86,9 +87,12 @@ def parse_json(text: str, name: str) -> pd.DataFrame:
             return parse_jsonl(text, name)
         line = f"line {error.lineno}: " if isinstance(error, json.JSONDecodeError) else ""
         raise DataError(f"{name} is not valid JSON, {line}{error}. Is the file complete?") from error
+    if is_squad(value):
+        return parse_squad(value, name)
     if not isinstance(value, list):
         raise DataError(
-            f"{name} holds one JSON {_kind(value)}, expected an array of objects: [{{…}}, {{…}}]."
+            f"{name} holds one JSON {_kind(value)}, expected an array of objects: [{{…}}, {{…}}], or a file "
+            f"of questions as SQuAD's, with data and paragraphs."
         )
     return from_records(value, name)
 

@@ -1,0 +1,72 @@
+"""Cells that hold more than one value: lists as JSON, parquet and the hub give them, and token lists as texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from foretune.data.text import has_cjk, is_blank, is_missing
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def is_list(value: object) -> bool:
+    """Say whether `value` is a list or a tuple."""
+    return isinstance(value, list | tuple)
+
+
+def plain_cells(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return `frame` with numpy arrays in its cells, as parquet and datasets give them, turned into lists."""
+    import numpy as np
+
+    for column in [name for name, kind in frame.dtypes.items() if str(kind) == "object"]:
+        values = frame[column].tolist()
+        if any(isinstance(value, np.ndarray | dict) for value in values):
+            frame = frame.assign(**{str(column): _series([_plain(value) for value in values], frame)})
+    return frame
+
+
+def _series(values: list[Any], frame: pd.DataFrame) -> pd.Series:
+    import pandas as pd
+
+    return pd.Series(values, index=frame.index, dtype=object)
+
+
+def _plain(value: Any) -> Any:
+    import numpy as np
+
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return value
+
+
+def are_lists_of(values: Sequence[object], kinds: type | tuple[type, ...]) -> bool:
+    """Say whether the cells that are not missing are lists of nothing but `kinds`, some of them not empty."""
+    present = [value for value in values if not is_missing(value)]
+    if not present or not all(is_list(value) for value in present):
+        return False
+    items = [item for value in present if isinstance(value, list | tuple) for item in value]
+    return bool(items) and all(isinstance(item, kinds) for item in items)
+
+
+def join_tokens(tokens: Sequence[str]) -> str:
+    """Return the text of `tokens`: a blank between two of them unless both touch with Chinese characters."""
+    parts = list(tokens[:1])
+    for before, after in pairwise(tokens):
+        together = has_cjk(before[-1:]) and has_cjk(after[:1])
+        parts.append(after if together else f" {after}")
+    return "".join(parts)
+
+
+def as_texts(values: Sequence[Any]) -> list[Any]:
+    """Return a column as texts: lists of tokens joined, every other cell as it is."""
+    return [
+        join_tokens([str(token) for token in value]) if is_list(value) and not is_blank(value) else value
+        for value in values
+    ]
