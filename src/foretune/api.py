@@ -20,7 +20,7 @@ from foretune.outcome import promised
 from foretune.prepare import Prepared, metric_of, prepare, source_name
 from foretune.recipe import Recipe
 from foretune.strategies import import_strategies
-from foretune.strategies.base import STRATEGIES
+from foretune.strategies.base import make_strategy
 from foretune.training import machine
 from foretune.training.checkpoint import Checkpoints, Found
 from foretune.training.events import Listener, check_trackers
@@ -73,7 +73,7 @@ def fit(
         asked_plan = _budget_plan(given, prepared, _open(recipe, options), limit, started, listeners)
     chosen = given if asked_plan is None else _follow(given, asked_plan, prepared, _open(recipe, options))
     folder = _folder(data, output, resume, chosen)
-    strategy = STRATEGIES[chosen.strategy](chosen.options)
+    strategy = make_strategy(chosen.strategy, chosen, prepared.task)
     metric = metric_of(chosen, prepared.task)
     asked = _asked(chosen, prepared)
     if resume and (folder / artifact.RECORD).exists():

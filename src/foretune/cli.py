@@ -53,7 +53,9 @@ def fit(
     train: opt.Train,
     dev: opt.Dev = None,
     test: opt.Test = None,
+    task: opt.Task = None,
     text: opt.Text = None,
+    second: opt.Second = None,
     target: opt.Target = None,
     separator: opt.Separator = None,
     dev_fraction: opt.DevFraction = None,
@@ -106,7 +108,9 @@ def plan(
     data: opt.Data,
     dev: opt.Dev = None,
     test: opt.Test = None,
+    task: opt.Task = None,
     text: opt.Text = None,
+    second: opt.Second = None,
     target: opt.Target = None,
     separator: opt.Separator = None,
     backbones: opt.Backbones = "auto",
@@ -157,6 +161,7 @@ def evaluate(
     model: opt.ModelFolder,
     data: opt.Data,
     text: opt.Text = None,
+    second: opt.Second = None,
     target: opt.Target = None,
     separator: opt.Separator = None,
     device: opt.Device = None,
@@ -167,7 +172,8 @@ def evaluate(
     """Score a saved model on labelled data, each metric with its 95 % interval."""
     with guard(as_json) as out:
         loaded = _load(model, device, quiet, offline)
-        result = loaded.evaluate(data, text=text, target=target, separator=separator, offline=offline)
+        columns = {"text": text, "second": second, "target": target}
+        result = loaded.evaluate(data, **columns, separator=separator, offline=offline)
         if as_json:
             write_json(evaluation_object(loaded, result), out)
         else:
@@ -177,7 +183,7 @@ def evaluate(
 def evaluation_object(model: Any, result: dict[str, Any]) -> dict[str, Any]:
     """Return what `evaluate --json` prints; `per_class` and `confusion` are in the order of `labels`."""
     metrics = {name: result[name] for name in model.task.metrics if name in result}
-    rest = {name: result[name] for name in ("per_class", "confusion", "n")}
+    rest = {name: value for name, value in result.items() if name not in metrics}
     return {
         "task": model.task.name,
         "model": str(model.path),
@@ -193,18 +199,20 @@ def predict(
     data: opt.Texts,
     output: opt.PredictionFile = None,
     text: opt.Text = None,
+    second: opt.Second = None,
     separator: opt.Separator = None,
     device: opt.Device = None,
     offline: opt.Offline = False,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Predict a label for every text of a file or of standard input (-)."""
+    """Predict for every row of a file or of standard input (-)."""
     with guard() as out:
         from foretune import cli_predict
 
         cli_predict.check_output(output)
         loaded = _load(model, device, quiet, offline)
-        count = cli_predict.run(loaded, data, output, out, text=text, separator=separator, quiet=quiet)
+        columns = {"text": text, "second": second}
+        count = cli_predict.run(loaded, data, output, out, columns, separator=separator, quiet=quiet)
         if output is not None and not quiet:
             say(f"{count:,} predictions written to {output}.")
 

@@ -40,8 +40,27 @@ Dev = Annotated[
     str | None, _option(_DATA, "--dev", metavar="FILE", help="Data that choose the best weights.")
 ]
 Test = Annotated[str | None, _option(_DATA, "--test", metavar="FILE", help="Data for the final score alone.")]
-Text = Annotated[str | None, _option(_DATA, "--text", metavar="COLUMN", help="Column of the texts.")]
-Target = Annotated[str | None, _option(_DATA, "--target", metavar="COLUMN", help="Column of the labels.")]
+Task = Annotated[
+    str | None,
+    _option(
+        _DATA, "--task", metavar="NAME", help="What is learnt; guessed from the data: see `foretune models`."
+    ),
+]
+Text = Annotated[
+    str | None,
+    _option(
+        _DATA, "--text", metavar="COLUMN", help="Column of the texts (or of the paths of pictures or sounds)."
+    ),
+]
+Second = Annotated[
+    str | None, _option(_DATA, "--second", metavar="COLUMN", help="Column of the other text of a pair.")
+]
+Target = Annotated[
+    str | None,
+    _option(
+        _DATA, "--target", metavar="COLUMN", help="Column of the labels; several of 0 and 1 with commas."
+    ),
+]
 Separator = Annotated[
     str | None,
     _option(

@@ -16,7 +16,19 @@ from foretune.recipe import Recipe
 if TYPE_CHECKING:
     from foretune.forecast.records import Outcome
 
-_RECIPE = ("text", "target", "separator", "max_tokens", "metric", "seed", "precision", "device", "offline")
+_RECIPE = (
+    "task",
+    "text",
+    "second",
+    "target",
+    "separator",
+    "max_tokens",
+    "metric",
+    "seed",
+    "precision",
+    "device",
+    "offline",
+)
 _PLAN = ("backbones", "strategies", "budget", "memory", "goal", "target_score")
 SHOWN_OUTCOMES = 20
 

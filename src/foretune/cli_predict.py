@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -18,9 +19,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from foretune.model import Model
+    from foretune.tasks.base import Examples
 
 FORMATS = (".jsonl", ".csv", ".tsv", ".parquet")
-ADDED = ("prediction", "probability")
+PREDICTION = "prediction"  # the column of what `Model.predict` returns; the others keep their names
 DIGITS = 7  # significant ones of a float32
 
 
@@ -47,28 +49,42 @@ def run(
     data: str,
     output: Path | None,
     out: TextIO,
+    columns: dict[str, str | None],
     *,
-    text: str | None = None,
     separator: str | None = None,
     quiet: bool = False,
 ) -> int:
-    """Predict every row of `data`, write to `output` or else to `out`, and return their number."""
-    from foretune.data.audit import check_texts
-    from foretune.data.read import STDIN
+    """Predict every row of `data`, write to `output` or else to `out`, and return their number.
+
+    `columns`: the names of the columns `text` and `second`, where they are not those of the training data.
+    """
     from foretune.display import tracked
 
     table = _read(model, data, separator)
-    column = _text_column(model, table, text, quiet)
-    texts = check_texts(table[column].tolist(), column, STDIN if data == "-" else data)
+    examples = _examples(model, table, data, columns, quiet)
     bar = output is not None or not out.isatty()
-    items = tracked(model.predictions(texts), len(texts), quiet=quiet or not bar)
+    items = tracked(model.predictions(examples), len(examples), quiet=quiet or not bar)
     if output is None:
         _write_jsonl(items, out)
-        return len(texts)
-    _check_names(table, output)
+        return len(examples)
     with _whole(output) as draft:
-        _write(items, table, output.suffix.lower(), draft)
-    return len(texts)
+        _write(items, table, output, draft, model.task.headline)
+    return len(examples)
+
+
+def _examples(
+    model: Model, table: pd.DataFrame, data: str, columns: dict[str, str | None], quiet: bool
+) -> Examples:
+    """Return the rows of the table as the task reads them, without targets."""
+    from foretune.data.read import STDIN
+
+    task, where = model.task, STDIN if data == "-" else data
+    if task.modality == "text" and task.columns.second is None and columns["second"] is None:
+        column = _text_column(model, table, columns["text"], quiet)
+        columns = {"text": None if column == task.columns.text else column, "second": None}
+    table = model.renamed(table, **columns)
+    task.check(table, where=where, need_targets=False)
+    return task.examples(table, where=where, need_targets=False)
 
 
 def _read(model: Model, data: str, separator: str | None) -> pd.DataFrame:
@@ -85,7 +101,7 @@ def _text_column(model: Model, table: pd.DataFrame, text: str | None, quiet: boo
     """Return the column given, else the model's own, else the only one, else the one that reads like text."""
     from foretune.data.columns import infer_columns
 
-    own = model.task.state()["columns"]["text"]
+    own = model.task.columns.text
     if text is None and own in table.columns:
         return own
     if text is None and len(table.columns) == 1:
@@ -99,9 +115,9 @@ def _text_column(model: Model, table: pd.DataFrame, text: str | None, quiet: boo
     return chosen
 
 
-def _check_names(table: pd.DataFrame, output: Path) -> None:
-    taken = [name for name in ADDED if name in table.columns]
-    if taken and output.suffix.lower() != ".jsonl":
+def _check_names(table: pd.DataFrame, added: Sequence[str]) -> None:
+    taken = [name for name in added if name in table.columns]
+    if taken:
         raise DataError(
             f"The data have a column {taken[0]!r} already, which the predictions would overwrite. Rename "
             "it, or write .jsonl."
@@ -126,35 +142,55 @@ def _whole(path: Path) -> Iterator[Path]:
         draft.unlink(missing_ok=True)
 
 
-def _write(items: Iterable[dict[str, Any]], table: pd.DataFrame, kind: str, draft: Path) -> None:
+def _write(
+    items: Iterable[dict[str, Any]], table: pd.DataFrame, output: Path, draft: Path, headline: str
+) -> None:
+    kind, items = output.suffix.lower(), iter(items)
+    if kind == ".jsonl":
+        with draft.open("w", encoding="utf-8", newline="") as file:
+            _write_jsonl(items, file)
+        return
+    first = next(items)
+    names = {key: PREDICTION if key == headline else key for key in first}
+    _check_names(table, list(names.values()))
+    found = chain([first], items)
     if kind == ".parquet":
-        found = list(items)
-        added = {"prediction": [i["label"] for i in found], "probability": [i["probability"] for i in found]}
-        table.assign(**added).to_parquet(draft)
+        rows = [{names[key]: _cell(value) for key, value in item.items()} for item in found]
+        table.assign(**{name: [row[name] for row in rows] for name in names.values()}).to_parquet(draft)
         return
     with draft.open("w", encoding="utf-8", newline="") as file:
-        if kind == ".jsonl":
-            _write_jsonl(items, file)
-        else:
-            _write_delimited(items, table, file, "\t" if kind == ".tsv" else ",")
+        _write_delimited(found, table, file, "\t" if kind == ".tsv" else ",", names)
 
 
 def _write_jsonl(items: Iterable[dict[str, Any]], file: TextIO) -> None:
     for row, item in enumerate(items, start=1):
-        line = {"row": row, "label": item["label"], "probability": _rounded(item["probability"])}
+        line = {"row": row, **rounded(item)}
         file.write(json.dumps(line, ensure_ascii=not is_utf8(file)) + "\n")
 
 
-def _write_delimited(items: Iterable[dict[str, Any]], table: pd.DataFrame, file: TextIO, mark: str) -> None:
+def _write_delimited(
+    items: Iterable[dict[str, Any]], table: pd.DataFrame, file: TextIO, mark: str, names: dict[str, str]
+) -> None:
     writer = csv.writer(file, delimiter=mark, lineterminator="\n")
-    writer.writerow([*table.columns, *ADDED])
+    writer.writerow([*table.columns, *names.values()])
     for cells, item in zip(table.itertuples(index=False, name=None), items, strict=True):
-        writer.writerow([*_cells(cells), item["label"], _rounded(item["probability"])])
+        writer.writerow([*_cells(cells), *(_cell(item[key]) for key in names)])
 
 
 def _cells(cells: Sequence[object]) -> list[object]:
     return ["" if is_missing(cell) else cell for cell in cells]
 
 
-def _rounded(probability: float) -> float:
-    return float(f"{probability:.{DIGITS}g}")
+def _cell(value: Any) -> Any:
+    """Return one cell of a table: a number or text as it is, anything nested as JSON."""
+    value = rounded(value)
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
+
+
+def rounded(value: Any) -> Any:
+    """Return the value with its floats, nested ones too, cut to the digits of a float32."""
+    if isinstance(value, dict):
+        return {key: rounded(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(each) for each in value]
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from foretune.model import Model
 
 BASELINES = {"majority": "most frequent label", "tfidf_logreg": "TF-IDF + logistic regression"}
+MAIN_METRICS = ("accuracy", "macro_f1", "micro_f1", "f1")  # of tasks with labels
+SHOWN_METRICS = 4  # beside a model and its baselines; the report has all
 SHOWN_CLASSES = 40
 SHOWN_CONFUSIONS = 5
 
@@ -68,8 +70,9 @@ def _held_to(held: dict[str, Any]) -> str:
 def _scores(model: Model) -> Table:
     """Return the table of the model on each held-out part, and of the baselines."""
     record, on = model.record, model.record.get("baselines_on", "")
-    shown = dict.fromkeys([model.recipe.metric, "accuracy", "macro_f1"])
-    names = [name for name in shown if name and any(name in part for part in record["metrics"].values())]
+    shown = dict.fromkeys([model.recipe.metric, *(MAIN_METRICS if model.labels else model.task.metrics)])
+    scored = [name for name in shown if name and any(name in part for part in record["metrics"].values())]
+    names = (scored if len(scored) > 1 else [*dict.fromkeys([*scored, *model.task.metrics])])[:SHOWN_METRICS]
     table = _table(f"{on}, with 95 % intervals", *names)
     for split, metrics in sorted(record["metrics"].items(), key=lambda item: item[0] != on):
         title = "this model" if split == on else f"this model on {split}"
@@ -85,19 +88,20 @@ def _doubt(model: Model) -> str:
     """Return a sentence where the score is not clearly above a baseline's, else nothing."""
     record = model.record
     metrics = record["metrics"].get(record.get("baselines_on"), {})
-    for metric in (model.recipe.metric, "accuracy"):
-        rivals = {
-            key: score[metric]["value"] for key, score in record["baselines"].items() if metric in score
-        }
+    for metric in dict.fromkeys([model.recipe.metric, "accuracy", *model.task.metrics]):
+        baselines = record["baselines"].items()
+        rivals = {key: score[metric]["value"] for key, score in baselines if metric in score}
         if rivals and metric in metrics:
-            best = max(rivals, key=lambda key: rivals[key])
-            beaten = metrics[metric]["low"] > rivals[best]
+            greater = model.task.metrics[metric]
+            best = (max if greater else min)(rivals, key=lambda key: rivals[key])
+            own = metrics[metric]
+            beaten = own["low"] > rivals[best] if greater else own["high"] < rivals[best]
             name = BASELINES.get(best, best)
             return (
                 ""
                 if beaten
-                else f"Not shown to be better than {name}, whose {metric} of {rivals[best]:.3f} lies within or above "
-                "this model's interval."
+                else f"Not shown to be better than {name}, whose {metric} of {rivals[best]:.3f} lies within this "
+                "model's interval or on its better side."
             )
     return ""
 
@@ -121,10 +125,12 @@ def show_evaluation(model: Model, data: str, result: dict[str, Any], out: TextIO
             score = result[name]
             table.add_row(name, f"{score['value']:.4f}", f"{score['low']:.4f} – {score['high']:.4f}")
     screen.print(table)
+    if not labels or len(result.get("per_class", ())) != len(labels):
+        return
     screen.print(_classes(labels, result["per_class"]))
     if len(labels) > SHOWN_CLASSES:
         put(screen, f"The {SHOWN_CLASSES} labels of lowest F1 of {len(labels):,}; --json has all.")
-    for count, true, guess in _confusions(result["confusion"]):
+    for count, true, guess in _confusions(result.get("confusion", [])):
         put(screen, f"{count:,} × {labels[true]} taken for {labels[guess]}")
 
 

@@ -24,7 +24,7 @@ from foretune.forecast.records import Candidate, Outcome
 from foretune.prepare import Prepared, metric_of, prepare
 from foretune.recipe import Recipe
 from foretune.strategies import import_strategies
-from foretune.strategies.base import STRATEGIES
+from foretune.strategies.base import STRATEGIES, make_strategy
 from foretune.tasks.base import Examples
 from foretune.training import machine
 from foretune.training.inference import Runtime
@@ -205,7 +205,7 @@ class _Planner:
         recipe = self.recipe.with_changes(
             backbone=name, strategy=strategy_name, options=self._options(strategy_name)
         )
-        strategy = STRATEGIES[strategy_name](recipe.options)
+        strategy = make_strategy(strategy_name, recipe, self.prepared.task)
         prepared = replace(self.prepared, notes=[], warnings=[])
         backbone = load_backbone(recipe, prepared)
         with tempfile.TemporaryDirectory(prefix="foretune-plan-") as folder:

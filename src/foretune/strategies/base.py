@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from foretune.backbones.base import Backbone
     from foretune.recipe import Recipe
+    from foretune.tasks.base import Task
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,12 @@ class Strategy(ABC):
 
 
 STRATEGIES: Registry[type[Strategy]] = Registry("strategy")
+
+
+def make_strategy(name: str, recipe: Recipe, task: type[Task] | Task) -> Strategy:
+    """Return the strategy with its options of the recipe: those that are not the task's. Raises ConfigError."""
+    options = {key: value for key, value in recipe.options.items() if key not in task.option_names()}
+    return STRATEGIES[name](options)
 
 
 def _options(strategy: type[Strategy], given: dict[str, Any]) -> Any:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from foretune.errors import DataError
+from foretune.errors import ConfigError, DataError
 from foretune.registry import Registry
 
 if TYPE_CHECKING:
@@ -83,6 +83,11 @@ class Worst(Protocol):
         """Return the worst examples, the worst first, as the report shows them."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class TaskOptions:
+    """The options of a task that has none."""
+
+
 class Task(ABC):
     """What is learnt. A task is made from the training table and can be written as plain values."""
 
@@ -99,7 +104,25 @@ class Task(ABC):
         True  # False: the head reads every token, so no mean over them may be put before it
     )
     forecasts: ClassVar[bool] = False  # whether `foretune plan` can forecast its score
+    Options: ClassVar[type] = TaskOptions
     columns: Columns
+
+    @classmethod
+    def options_of(cls, recipe: Recipe) -> Any:
+        """Return this task's options among those of the recipe; the others are the strategy's.
+
+        Raises ConfigError for one of a wrong type.
+        """
+        own = {name: value for name, value in recipe.options.items() if name in cls.option_names()}
+        try:
+            return cls.Options(**own)
+        except TypeError as error:
+            raise ConfigError(f"An option of task {cls.name} is of the wrong type: {error}.") from error
+
+    @classmethod
+    def option_names(cls) -> set[str]:
+        """Return the names of this task's options."""
+        return {field.name for field in fields(cls.Options)}
 
     @classmethod
     @abstractmethod
@@ -127,19 +150,20 @@ class Task(ABC):
 
         return audit(table, columns, where=where).warnings
 
-    def check(self, table: pd.DataFrame, *, where: str) -> None:
+    def check(self, table: pd.DataFrame, *, where: str, need_targets: bool = True) -> None:
         """Raise DataError where a table cannot be read by this task: columns, texts, targets."""
-        missing = [name for name in (self.columns.text, self.columns.second) if name and name not in table]
-        missing += [
-            name for name in (self.columns.target, *self.columns.targets) if name and name not in table
-        ]
+        wanted = [self.columns.text, self.columns.second]
+        if need_targets:
+            wanted += [self.columns.target, *self.columns.targets]
+        missing = [name for name in wanted if name and name not in table]
         if missing:
             found = ", ".join(map(str, table.columns))
             raise DataError(
                 f"{where}: there is no column {missing[0]!r}, as in the training data. Columns: {found}. Name the "
                 "columns with --text and --target."
             )
-        self.audit(table, self.columns, where=where)
+        columns = self.columns if need_targets else replace(self.columns, target=None, targets=())
+        self.audit(table, columns, where=where)
 
     @classmethod
     def overlap(cls, train: pd.DataFrame, other: pd.DataFrame, columns: Columns, where: str) -> list[str]:
