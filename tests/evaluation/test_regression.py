@@ -42,7 +42,10 @@ def libraries(predictions: np.ndarray, targets: np.ndarray) -> dict[str, float]:
 def test_scores_agree_with_scipy_and_sklearn(seed: int, decimals: int, offset: float) -> None:
     predictions, targets = sample(seed=seed)
     # 0 decimals make many ties; the offset punishes sums of squares that are not centred.
-    predictions, targets = predictions.round(decimals).astype(float) + offset, targets.round(decimals) + offset
+    predictions, targets = (
+        predictions.round(decimals).astype(float) + offset,
+        targets.round(decimals) + offset,
+    )
     assert scored(predictions, targets).point() == pytest.approx(libraries(predictions, targets), abs=1e-7)
 
 
