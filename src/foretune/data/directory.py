@@ -1,0 +1,39 @@
+"""A folder (or a zip file of one) as a table: of boxes, of masks, or of classes, by what it holds."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from foretune.data.archive import unpack
+from foretune.data.coco import coco_file, read_coco
+from foretune.data.files import directory_given, file_format
+from foretune.data.folders import files_in, folders_in, read_folder, unwrapped
+from foretune.data.mask_folders import has_masks, read_masks
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def read_directory(path: str | os.PathLike[str], split: str = "train") -> pd.DataFrame:
+    """Return the table of a folder or zip file of media; `attrs["format"]` is coco, masks or folder.
+
+    `split` chooses among the parts that a folder is divided into (`folders.read_folder`, `coco.coco_file`,
+    `mask_folders.read_masks`). Raises DataError where the folder is none of these, naming the tables in it.
+    """
+    given = Path(path).expanduser()
+    root = unwrapped((unpack(given) if is_zip(given) else given).absolute())
+    if has_masks(root):
+        return read_masks(root, split)
+    if coco_file(root, split) is not None:
+        return read_coco(root, split)
+    tables = [item for item in files_in(root) if file_format(item.name)]
+    if tables and len(folders_in(root)) < 2:
+        raise directory_given(root)
+    return read_folder(root, split)
+
+
+def is_zip(path: Path) -> bool:
+    """Say whether `path` is a file whose name ends like a zip file's."""
+    return path.suffix.lower() == ".zip" and path.is_file()
