@@ -101,10 +101,14 @@ class TextBackbone(Backbone):
 
         For question answering (batch, tokens, 2): the logits of an answer's start and end.
         """
-        output = self.model(**batch)
+        output = self._run(batch)
         if "start_logits" in output:
             return torch.stack([output.start_logits, output.end_logits], dim=-1).float()
         return output.logits.float()
+
+    def _run(self, batch: dict[str, Tensor]) -> Any:
+        """Return the model's output for a batch."""
+        return self.model(**batch)
 
     @property
     def linear(self) -> bool:
@@ -139,7 +143,7 @@ class TextBackbone(Backbone):
 
     def hidden(self, batch: dict[str, Tensor], points: Sequence[int]) -> list[Tensor]:
         """Return the output of the first k layers, (batch, tokens, hidden), for every k of `points`."""
-        return self._splitting()[0].read(lambda: self.model(**batch), points)
+        return self._splitting()[0].read(lambda: self._run(batch), points)
 
     def forward_from(self, k: int, hidden: Tensor, batch: dict[str, Tensor]) -> Tensor:
         """Return logits (batch, classes), given the output of the first k layers."""
@@ -176,7 +180,7 @@ class TextBackbone(Backbone):
         seen: list[Tensor] = []
         hook = classifier.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
         try:
-            self.model(**batch)
+            self._run(batch)
         finally:
             hook.remove()
         return seen[0] if seen and seen[0].ndim == 2 else None
@@ -258,6 +262,16 @@ class TextBackbone(Backbone):
         if dense is not None:
             pooling.straighten(dense)
         return list(classifier.parameters()), 1.0 if dense is None else pooling.GAIN
+
+    @torch.no_grad()
+    def scale_outputs(self, scale: float, shift: float) -> bool:
+        """Scale the classifier's weights and bias."""
+        _, classifier = pooling.head_linears(self.model)
+        if classifier is None or classifier.bias is None:
+            return False
+        classifier.weight.mul_(scale)
+        classifier.bias.mul_(scale).add_(shift)
+        return True
 
     def fingerprint(self) -> str:
         """Return the hash of the weights that this model was loaded from (hex)."""
