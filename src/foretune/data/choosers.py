@@ -3,149 +3,81 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from foretune.data.columns import (
-    TARGET_NAMES,
     Choice,
     Columns,
     check_classes,
-    choice,
-    columns_reason,
-    guessed_target,
     infer_columns,
-    named_target,
     text_choice,
 )
 from foretune.data.pairs import Pair, pair_of
-from foretune.data.profile import Profile
 from foretune.data.sequences import Sequences, prompt_columns, seq2seq_columns
 from foretune.data.sheet import Sheet
+from foretune.data.targets import (
+    Given,
+    binary_columns,
+    class_target,
+    labels_target,
+    misfit,
+    number_target,
+    one_target,
+    text_and_target,
+    tokens_as_text,
+)
 from foretune.data.text import listed
 from foretune.data.tokens import token_columns
-from foretune.errors import DataError
 
-SCORE_NAMES = ("score", "similarity", "rating", "stars", "value", "price", "分数", "得分", "评分", "相似度")
 _QUESTION = ("question", "query", "问题")
 _CONTEXT = ("context", "passage", "paragraph", "上下文", "文章", "段落")
 _ANSWERS = ("answers", "answer", "答案", "回答")
 
 
-@dataclass(frozen=True)
-class Given:
-    """The columns that the user named, and whether a target must be found."""
-
-    text: str | None = None
-    second: str | None = None
-    target: str | None = None
-    targets: tuple[str, ...] = ()
-    need: bool = True
-
-
-def _fail(sheet: Sheet, task: str, expected: str, remedy: str) -> DataError:
-    return DataError(
-        f"The data do not fit --task {task}: expected {expected}. Columns: {', '.join(sheet.names)}. {remedy}"
-    )
-
-
 def classification_columns(sheet: Sheet, given: Given) -> Columns:
     """Return a column of texts, or of tokens where there is none, and one of classes."""
-    _one_target(given, "text-classification")
-    text = given.text or _tokens_as_text(sheet, given.target)
+    one_target(given, "text-classification")
+    text = given.text or tokens_as_text(sheet, given.target)
     return infer_columns(
         sheet.table, text=text, target=given.target, need_target=given.need, profiles=sheet.profiles()
     )
 
 
-def _tokens_as_text(sheet: Sheet, *targets: str | None) -> str | None:
-    """Return the column of tokens where no column holds texts: its sentences are the texts."""
-    if any(sheet.is_prose(name) for name in sheet.names if name not in targets):
-        return None
-    found = token_columns(sheet)
-    return found[0] if found and found[0] not in targets else None
-
-
-def _one_target(given: Given, task: str) -> None:
-    if given.targets:
-        raise DataError(
-            f"--target names {len(given.targets)} columns ({listed([repr(t) for t in given.targets])}), "
-            f"which is for --task multi-label; name one column for {task}."
-        )
-
-
 def multi_label_columns(sheet: Sheet, given: Given) -> Columns:
     """Return a column of texts and one of lists or separated labels, or several of 0 and 1."""
-    targets = given.targets
-    if given.target is None and not targets and named_target(_plain(sheet), given.text, True) is None:
-        lists = [name for name in sheet.names if sheet.is_tokens(name)]
-        text = given.text or _tokens_as_text(sheet)
-        lists = [name for name in lists if name != text]
-        if len(lists) == 1:
-            return multi_label_columns(sheet, Given(text, None, lists[0], (), given.need))
-        targets = tuple(binary_columns(sheet, given.text))
+    target = None if given.targets else labels_target(sheet, given)
+    targets = given.targets or (() if target else tuple(binary_columns(sheet, given.text)))
     if targets:
-        text_given = given.text or _tokens_as_text(sheet, *targets)
-        text = text_choice(sheet.profiles(without=targets), text_given, None)
-        names = listed([repr(name) for name in targets], 10)
-        return Columns(
-            text.column.name,
-            None,
-            f"Text is column {text.column.name!r} ({text.why}); every label has a column of 0 and 1: {names}; "
-            f"--target names others.",
-            targets=targets,
-        )
-    text_given = given.text or _tokens_as_text(sheet, given.target)
-    chosen = _target(sheet, given, (text_given,))
-    text = text_choice(sheet.profiles(), text_given, chosen)
-    return _columns(text, chosen)
+        return _flag_columns(sheet, given, targets)
+    name = target.column.name if target else None
+    text = given.text or tokens_as_text(sheet, name)
+    target = target or class_target(sheet, given, (text,))
+    return text_and_target(text_choice(sheet.profiles(), text, target), target)
 
 
-def binary_columns(sheet: Sheet, text: str | None = None) -> list[str]:
-    """Return the columns of 0 and 1 if there are two or more, and no other column but texts and identifiers."""
-    flags = [name for name in sheet.names if name != text and sheet.is_binary(name)]
-    rest = [p for p in sheet.profiles(without=(text, *flags)) if p.rows]
-    other = [
-        p for p in rest if not (p.is_identifier or p.prose >= 0.3 or p.name.casefold() in ("id", "index"))
-    ]
-    return flags if len(flags) > 1 and not other else []
+def _flag_columns(sheet: Sheet, given: Given, targets: tuple[str, ...]) -> Columns:
+    text = text_choice(sheet.profiles(targets), given.text or tokens_as_text(sheet, *targets), None)
+    reason = (
+        f"Text is column {text.column.name!r} ({text.why}); every label has a column of 0 and 1: "
+        f"{listed([repr(name) for name in targets], 10)}; --target names others."
+    )
+    return Columns(text.column.name, None, reason, targets=targets)
 
 
 def regression_columns(sheet: Sheet, given: Given) -> Columns:
     """Return a column of texts and one of numbers."""
-    _one_target(given, "text-regression")
+    one_target(given, "text-regression")
     target = number_target(sheet, given, (given.text,))
     if target is None and given.need:
-        raise _fail(sheet, "text-regression", "one column of numbers", "Name it with --target.")
-    text = text_choice(sheet.profiles(), given.text or _tokens_as_text(sheet, given.target), target)
-    return _columns(text, target)
-
-
-def number_target(sheet: Sheet, given: Given, without: tuple[str | None, ...]) -> Choice | None:
-    """Return the column of numbers: as given, by its name, the only fractional one, or the only one."""
-    if given.target is not None:
-        return choice(sheet.profile(given.target), "as given")
-    numbers = [p for p in sheet.profiles(without) if p.numeric]
-    known = (*TARGET_NAMES, *SCORE_NAMES)
-    named = sorted(
-        (p for p in numbers if p.name.strip().casefold() in known),
-        key=lambda p: known.index(p.name.strip().casefold()),
-    )
-    if named:
-        return choice(named[0], "by its name", named)
-    fractional = [p for p in numbers if p.fractional]
-    lone = fractional if len(fractional) == 1 else numbers
-    return (
-        choice(lone[0], "the only numbers" if lone is numbers else "the only fractional numbers")
-        if (len(lone) == 1)
-        else None
-    )
+        raise misfit(sheet, "text-regression", "one column of numbers", "Name it with --target.")
+    text = text_choice(sheet.profiles(), given.text or tokens_as_text(sheet, given.target), target)
+    return text_and_target(text, target)
 
 
 def pair_columns(sheet: Sheet, given: Given) -> Columns:
     """Return two columns of texts and one of classes."""
-    _one_target(given, "text-pair")
+    one_target(given, "text-pair")
     pair = _pair(sheet, given, "text-pair")
-    target = _target(sheet, given, (pair.first, pair.second))
+    target = class_target(sheet, given, (pair.first, pair.second))
     if target is not None:
         check_classes(target.column)
     return _pair_columns(pair, target)
@@ -153,11 +85,11 @@ def pair_columns(sheet: Sheet, given: Given) -> Columns:
 
 def pair_regression_columns(sheet: Sheet, given: Given) -> Columns:
     """Return two columns of texts and one of numbers."""
-    _one_target(given, "pair-regression")
+    one_target(given, "pair-regression")
     pair = _pair(sheet, given, "pair-regression")
     target = number_target(sheet, given, (pair.first, pair.second))
     if target is None and given.need:
-        raise _fail(
+        raise misfit(
             sheet, "pair-regression", "a column of numbers beside two texts", "Name it with --target."
         )
     return _pair_columns(pair, target)
@@ -165,19 +97,21 @@ def pair_regression_columns(sheet: Sheet, given: Given) -> Columns:
 
 def similarity_columns(sheet: Sheet, given: Given) -> Columns:
     """Return two columns of texts that belong together, and a score or class of the pair where there is one."""
-    _one_target(given, "similarity")
+    one_target(given, "similarity")
     pair = _pair(sheet, given, "similarity")
     rest = Given(given.text, given.second, given.target, (), False)
     taken = (pair.first, pair.second)
     return _pair_columns(
-        pair, number_target(sheet, rest, taken) or _target(sheet, rest, taken), "every pair belongs together"
+        pair,
+        number_target(sheet, rest, taken) or class_target(sheet, rest, taken),
+        "every pair belongs together",
     )
 
 
 def _pair(sheet: Sheet, given: Given, task: str) -> Pair:
     pair = pair_of(sheet, given.text, given.second, given.target)
     if pair is None:
-        raise _fail(sheet, task, "two columns of texts", "Name them with --text and --second.")
+        raise misfit(sheet, task, "two columns of texts", "Name them with --text and --second.")
     return pair
 
 
@@ -192,31 +126,9 @@ def _pair_columns(pair: Pair, target: Choice | None, without: str = "no target w
     )
 
 
-def _plain(sheet: Sheet) -> list[Profile]:
-    """Return the profiles of the columns whose cells are single values."""
-    return [p for p in sheet.profiles() if p.distinct or not p.rows]
-
-
-def _target(sheet: Sheet, given: Given, without: tuple[str | None, ...]) -> Choice | None:
-    """Return the column of labels: as given, by its name, or the only one that could be."""
-    if given.target is not None:
-        return choice(sheet.profile(given.target), "as given")
-    profiles = sheet.profiles(without)
-    named = named_target(profiles, None, given.need)
-    if named is not None or not profiles:
-        return named
-    # The texts are left out already, and texts that are not chosen are no classes either.
-    left = [p for p in profiles if not sheet.is_prose(p.name)] or profiles
-    return guessed_target(left, None, given.need)
-
-
-def _columns(text: Choice, target: Choice | None) -> Columns:
-    return Columns(text.column.name, target.column.name if target else None, columns_reason(text, target))
-
-
 def label_columns(sheet: Sheet, given: Given) -> Columns:
     """Return columns of tokens and tags, or of texts and spans of their characters."""
-    _one_target(given, "token-labelling")
+    one_target(given, "token-labelling")
     tokens = token_columns(sheet, given.text, given.target)
     if tokens is not None:
         return _pointed(*tokens, "tokens", "tags")
@@ -227,7 +139,7 @@ def label_columns(sheet: Sheet, given: Given) -> Columns:
         lists = [name for name in sheet.names if sheet.is_tokens(name)]
         text = given.text or (lists[0] if lists else text_choice(sheet.profiles(), None, None).column.name)
         return Columns(text, None, f"Text is column {text!r}; no tags were found.")
-    raise _fail(
+    raise misfit(
         sheet,
         "token-labelling",
         "a column of token lists and one of tag lists of the same lengths, or texts and entities as "
@@ -252,11 +164,11 @@ def _pointed(text: str, target: str, read: str, learnt: str) -> Columns:
 
 def question_columns(sheet: Sheet, given: Given) -> Columns:
     """Return the columns of questions (text), contexts (second) and answers (target)."""
-    _one_target(given, "question-answering")
+    one_target(given, "question-answering")
     text, second = given.text or sheet.named(*_QUESTION), given.second or sheet.named(*_CONTEXT)
     target = given.target or sheet.named(*_ANSWERS)
     if text is None or second is None or (target is None and given.need):
-        raise _fail(
+        raise misfit(
             sheet,
             "question-answering",
             "columns question, context and answers",
@@ -281,25 +193,25 @@ def translation_columns(sheet: Sheet, given: Given) -> Columns:
 
 
 def _sequence_columns(sheet: Sheet, given: Given, task: str, expected: str) -> Columns:
-    _one_target(given, task)
+    one_target(given, task)
     found = seq2seq_columns(sheet, given.text, given.target, task)
     if found is not None:
         return _written(found, "sources", "targets")
     if given.need or given.target is not None:
-        raise _fail(sheet, task, f"a {expected}", "Name them with --text and --target.")
+        raise misfit(sheet, task, f"a {expected}", "Name them with --text and --target.")
     named = given.text or sheet.named("source", "src", "document", "article", "原文")
     text = text_choice(sheet.profiles(), named, None)
-    return _columns(text, None)
+    return text_and_target(text, None)
 
 
 def generation_columns(sheet: Sheet, given: Given) -> Columns:
     """Return the columns of prompts and responses, or the one column of texts to be continued."""
-    _one_target(given, "text-generation")
-    found = prompt_columns(sheet, given.text, given.target, told=True)
+    one_target(given, "text-generation")
+    found = prompt_columns(sheet, given.text, given.target, given.second, told=True)
     if found is not None:
         return _written(found, "prompts", "responses")
     if given.target is not None:
-        raise _fail(
+        raise misfit(
             sheet, "text-generation", "a column of prompts beside that of responses", "Name it with --text."
         )
     text = text_choice(sheet.profiles(), given.text, None)
@@ -320,6 +232,8 @@ def _written(found: Sequences, read: str, learnt: str) -> Columns:
     return Columns(found.source, found.target, reason, second=found.second)
 
 
+# Tasks that read a second column, which --second names.
+PAIRED = ("text-pair", "pair-regression", "similarity", "question-answering", "text-generation")
 CHOOSERS: dict[str, Callable[[Sheet, Given], Columns]] = {
     "text-classification": classification_columns,
     "multi-label": multi_label_columns,

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from foretune.data.cells import is_list
-from foretune.data.choosers import Given, binary_columns, number_target, question_columns, span_columns
+from foretune.data.choosers import question_columns, span_columns
 from foretune.data.columns import Choice, choice, guessed_target, named_target
 from foretune.data.multilabel import is_bio, label_separator
 from foretune.data.pairs import is_found_pair, pair_of
 from foretune.data.sequences import prompt_columns, seq2seq_columns
 from foretune.data.sheet import Sheet
+from foretune.data.targets import Given, binary_columns, labels_target, number_target
 from foretune.data.text import is_blank
 from foretune.data.tokens import token_columns
 from foretune.errors import DataError
@@ -119,14 +120,18 @@ def _candidate(sheet: Sheet, given: Given, without: tuple[str | None, ...]) -> C
 def _several(sheet: Sheet, given: Given) -> Guess:
     if given.targets:
         return "multi-label", f"--target names {len(given.targets)} columns"
-    target = _candidate(sheet, given, (given.text,))
+    target = labels_target(sheet, given)
+    # Lists without a usual name may be anything: tokens, paths, neighbours.
+    if target is None or target.why == "the only lists":
+        target = _candidate(sheet, given, (given.text,))
     if target is None:
         flags = binary_columns(sheet, given.text)
         return ("multi-label", f"{len(flags)} columns of 0 and 1") if flags else None
     name = target.column.name
-    if sheet.is_tokens(name) and not is_bio(sheet.values(name)):
-        return "multi-label", f"column {name!r} holds lists of labels"
-    mark = label_separator(sheet.values(name)) if not target.column.numeric else None
+    if sheet.is_tokens(name):
+        lists = not is_bio(sheet.values(name))
+        return ("multi-label", f"column {name!r} holds lists of labels") if lists else None
+    mark = label_separator(sheet.values(name)) if sheet.is_text(name) else None
     return ("multi-label", f"column {name!r} holds labels separated by {mark!r}") if mark else None
 
 

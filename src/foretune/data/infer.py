@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from foretune.data.choosers import CHOOSERS, Given
+from foretune.data.choosers import CHOOSERS, PAIRED
 from foretune.data.columns import Columns
 from foretune.data.guess import guess_task
 from foretune.data.sheet import Sheet
+from foretune.data.targets import Given
 from foretune.errors import ConfigError, DataError, did_you_mean
 
 if TYPE_CHECKING:
@@ -50,6 +51,10 @@ def infer_task(
         known = ", ".join(CHOOSERS)
         raise ConfigError(
             f"Unknown task {task!r} for texts.{did_you_mean(task, CHOOSERS)} Known: auto, {known}."
+        )
+    if given.second is not None and task not in PAIRED:
+        raise ConfigError(
+            f"--second is for {', '.join(PAIRED)}, not for {task}. Leave it out or change --task."
         )
     columns = CHOOSERS[task](sheet, given)
     opening = f"The task is {task}: {why}; --task chooses another. " if why else ""

@@ -30,6 +30,8 @@ NAMED_PAIRS = FOUND_PAIRS + tuple(
     (pair.split()[0], pair.split()[1]) for line in _JUDGED.split("\n") for pair in line.split("|")
 )
 LONGER = 3.0
+# Names that only count columns, as spreadsheets and files without a header line give them.
+_COUNTED = ("c", "col", "column", "field", "f", "x", "v", "var")
 
 
 class Pair(NamedTuple):
@@ -75,15 +77,20 @@ def _named(names: list[str]) -> list[tuple[str, str]]:
     folded = {name.strip().casefold(): name for name in reversed(names)}
     pairs = [(folded[a], folded[b]) for a, b in NAMED_PAIRS if a in folded and b in folded]
     for name in names:
-        for one, two in _ENDINGS:
-            partner = name[: -len(one)] + two
-            if name.endswith(one) and partner in names and len(name) > len(one):
-                pairs.append((name, partner))
-            if name.upper() == one.strip("_- ").upper() and two.strip("_- ").upper() in (
-                n.upper() for n in names
-            ):
-                pairs.append((name, next(n for n in names if n.upper() == two.strip("_- ").upper())))
+        pairs += [(name, partner) for partner in _partners(name) if partner in names]
     return pairs
+
+
+def _partners(name: str) -> list[str]:
+    """Return what the second text is called where the first is called `name`: `text_b` for `text_a`."""
+    partners = [f"{name}2"]
+    for one, two in _ENDINGS:
+        bare_one, bare_two = one.strip("_- "), two.strip("_- ")
+        if name.endswith(one) and name[: -len(one)].strip("_- ").casefold() not in _COUNTED:
+            partners.append(name[: -len(one)] + two)
+        if name.casefold() == bare_one.casefold():
+            partners.append(bare_two.upper() if name.isupper() else bare_two.lower())
+    return partners
 
 
 def _partner(sheet: Sheet, usable: list[str], text: str | None, second: str | None) -> Pair | None:

@@ -155,12 +155,13 @@ def check_answers(
         return
     total = sum(map(len, answers))
     name, context, start, text = wrong[0]
-    stands = excerpt(context[start : start + len(text)], 30) if start >= 0 else "nothing like it"
+    stands = excerpt(context[start : start + len(text)], 30)
+    place = f"should start at {start}, where the context holds {stands}"
     raise DataError(
         f"{where}: {counted(len(wrong), 'answer')} of {total:,} not at the offset in the context (id "
-        f"{listed([item[0] for item in wrong])}). Answer {excerpt(text, 30)} of {name} should start at "
-        f"{max(start, 0)}, where the context holds {stands}. {_elsewhere(wrong)}Correct the offsets, counted "
-        f"in characters from 0, or drop these answers."
+        f"{listed([item[0] for item in wrong])}). Answer {excerpt(text, 30)} of {name} "
+        f"{place if start >= 0 else 'does not stand in its context'}. {_elsewhere(wrong)}Correct the offsets, "
+        f"counted in characters from 0, or drop these answers."
     )
 
 

@@ -17,7 +17,9 @@ _SUMMARIES = """document summary|article highlights|article summary|text summary
 abstract summary|report summary|source summary|body summary|abstract tldr|text tldr|article abstract
 正文 摘要|原文 摘要|文章 摘要|内容 摘要|文本 摘要"""
 _TRANSLATIONS = "原文 译文|中文 英文|英文 中文|text translation|source translation|sentence translation"
-_EITHER = "source target|src tgt|src trg|source_text target_text|input_text target_text|input target"
+_EITHER = (
+    "source target|text target|src tgt|src trg|source_text target_text|input_text target_text|input target"
+)
 _CODES = """en de fr es it pt nl sv da no fi pl cs sk hu ro bg el ru uk tr ar he fa hi bn ta ja ko zh vi th id ms
 english german french spanish italian portuguese dutch russian japanese korean chinese arabic turkish
 eng deu fra spa ita por nld rus jpn kor zho cmn"""
@@ -61,14 +63,24 @@ def seq2seq_columns(
 
 
 def prompt_columns(
-    sheet: Sheet, text: str | None = None, target: str | None = None, *, told: bool = False
+    sheet: Sheet,
+    text: str | None = None,
+    target: str | None = None,
+    second: str | None = None,
+    *,
+    told: bool = False,
 ) -> Sequences | None:
-    """Return the columns of prompts and responses, or None; question and answer only where `told` so."""
+    """Return the columns of prompts and responses, or None; question and answer only where `told` so.
+
+    `second` is the column of inputs that instructions are about; without one, it is told by its name.
+    """
     for source, goal in _found(sheet, f"{_PROMPTS}|{_QUESTIONS}" if told else _PROMPTS):
         if text in (None, source) and target in (None, goal):
-            return Sequences(source, goal, "text-generation", "by their names", _input(sheet, source, goal))
+            return Sequences(
+                source, goal, "text-generation", "by their names", second or _input(sheet, source, goal)
+            )
     if told and text is not None and target is not None:
-        return Sequences(text, target, "text-generation", "as given")
+        return Sequences(text, target, "text-generation", "as given", second)
     return None
 
 

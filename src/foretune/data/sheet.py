@@ -65,7 +65,7 @@ class Sheet:
     def is_prose(self, name: str) -> bool:
         """Say whether a column reads like text: words or Chinese characters, and hardly the same twice."""
         p = self.profile(name)
-        varied = p.rows < FEW_ROWS or 5 * p.distinct > p.rows
+        varied = (2 if p.rows < FEW_ROWS else 5) * p.distinct > p.rows
         return p.is_textual and p.prose >= PROSE and varied
 
     def is_tokens(self, name: str) -> bool:

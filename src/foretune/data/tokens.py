@@ -12,7 +12,7 @@ from foretune.errors import DataError
 if TYPE_CHECKING:
     from foretune.data.sheet import Sheet
 
-_TOKENS = ("tokens", "words", "token", "word", "text", "sentence", "词", "字")
+TOKEN_NAMES = ("tokens", "words", "token", "word", "text", "sentence", "词", "字")
 _TAGS = [
     "tags",
     "ner_tags",
@@ -36,7 +36,7 @@ def token_columns(sheet: Sheet, text: str | None = None, target: str | None = No
     Both hold lists, in every row of the same length.
     """
     lists = [name for name in sheet.names if sheet.is_tokens(name)]
-    tokens = text or _first(_TOKENS, lists)
+    tokens = text or _first(TOKEN_NAMES, lists)
     tagged = [name for name in sheet.names if name != tokens and _is_tags(sheet.values(name))]
     tags = target or _first(_TAGS, tagged) or (tagged[0] if len(tagged) == 1 else None)
     if tokens is None and len(lists) == 2 and tags in lists:
