@@ -105,6 +105,12 @@ def test_files_in_a_usual_folder_beside_the_table(tmp_path):
     assert located(table(path=["a.mp3"]), Media("path", "audio"), tmp_path)["path"][0].endswith("clips/a.mp3")
 
 
+def test_one_missing_file_does_not_hide_where_the_others_are(tmp_path):
+    make(tmp_path, "clips/b.mp3")
+    found = refused(["a.mp3", "b.mp3"], tmp_path, "audio")
+    assert "1 file of 2" in found and "a.mp3 (row 1)" in found
+
+
 def refused(values, folder, kind="image"):
     with pytest.raises(DataError) as caught:
         located(table(path=values), Media("path", kind), folder)

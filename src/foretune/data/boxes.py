@@ -40,7 +40,7 @@ def clean_boxes(
     are evidently corners or fractions.
     """
     boxes = _numbers(values, ids, name)
-    _refuse(ids, (boxes[:, 2:] < 0).any(axis=1), name, "a negative width or height", _MEANING)
+    _refuse(ids, np.any(boxes[:, 2:] < 0, axis=1), name, "a negative width or height", _MEANING)
     _check_meaning(boxes, sizes, ids, name)
     low, high = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]  # (n, 2) each: x, y
     flat = (boxes[:, 2:] == 0).any(axis=1)
@@ -79,7 +79,7 @@ def _check_meaning(
         return
     if boxes.max() <= 1 and sizes.min() > 2:
         raise DataError(f"{name}: all boxes lie between 0 and 1, so they seem to be fractions. {_MEANING}.")
-    beyond = (boxes[:, :2] + boxes[:, 2:] > sizes + ROUNDING_PIXELS).any(axis=1)
+    beyond = np.any(boxes[:, :2] + boxes[:, 2:] > sizes + ROUNDING_PIXELS, axis=1)
     as_corners = (boxes[:, 2:] > boxes[:, :2]).all(axis=1) & (boxes[:, 2:] <= sizes + ROUNDING_PIXELS).all(
         axis=1
     )
@@ -100,4 +100,4 @@ def _refuse(ids: Sequence[object], mask: NDArray[np.bool_], name: str, what: str
 
 
 def _named(ids: Sequence[object], mask: NDArray[np.bool_]) -> str:
-    return listed([ids[row] for row in np.flatnonzero(mask)])
+    return listed([ids[row] for row in np.flatnonzero(mask).tolist()])

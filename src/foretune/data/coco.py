@@ -137,7 +137,7 @@ def _images(records: Sequence[Record], file: Path, split: str) -> dict[Any, Reco
         raise DataError(f"{file} lists no images.")
     _unique([record["id"] for record in records], "image id", file)
     base = _base(file, str(records[0]["file_name"]), split)
-    images = {r["id"]: {"path": os.path.join(base, str(r["file_name"]))} for r in records}  # noqa: PTH118
+    images: dict[Any, Record] = {r["id"]: {"path": os.path.join(base, str(r["file_name"]))} for r in records}  # noqa: PTH118
     missing = [key for key, image in images.items() if not os.path.isfile(image["path"])]  # noqa: PTH113
     if missing:
         first = listed([f"{Path(images[key]['path']).name} (id {key})" for key in missing], 3)
@@ -155,7 +155,7 @@ def _sizes(records: Sequence[Record], images: dict[Any, Record]) -> NDArray[np.i
         [[_positive(record.get("width")), _positive(record.get("height"))] for record in records],
         dtype=np.int64,
     )
-    unknown = np.flatnonzero((sizes == 0).any(axis=1))
+    unknown = np.flatnonzero((sizes == 0).any(axis=1)).tolist()
     sizes[unknown] = image_sizes([images[records[row]["id"]]["path"] for row in unknown])
     return sizes
 

@@ -36,6 +36,7 @@ _MASK_WORDS = ("mask", "segment", "annotation", "label", "target")
 #: Where files named by a table often lie, relative to the table's folder.
 _BESIDE = ("", "images", "image", "img", "clips", "wavs", "wav", "audio", "data")
 _SAMPLE = 1000
+_TRIED = 5
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -134,7 +135,8 @@ def located(table: pd.DataFrame, media: Media, folder: str | os.PathLike[str] | 
     values = table[media.column].tolist()
     _check_paths(values, media)
     start = Path(folder or table.attrs.get("folder") or ".").expanduser().absolute()
-    base = next((start / part for part in _BESIDE if (start / part / values[0]).exists()), start)
+    first = values[:_TRIED]  # not just one, which may be the one that is missing
+    base = next((start / part for part in _BESIDE if any((start / part / v).exists() for v in first)), start)
     paths = [os.path.join(base, value) for value in values]  # noqa: PTH118 (a million of them)
     missing = [row for row, path in enumerate(paths) if not os.path.isfile(path)]  # noqa: PTH113
     if missing:
