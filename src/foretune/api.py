@@ -277,6 +277,7 @@ def _finish(
     from foretune.outcome import outcome
 
     job.strategy.finish(job.backbone)
+    job.task.finish(job.backbone)
     job.backbone.fold_embeddings()
     job.backbone.model.eval()
     model = Model(job.backbone, job.task, job.recipe, job.runtime, {"asked": asked}, None)

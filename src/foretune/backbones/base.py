@@ -25,6 +25,7 @@ class Backbone(ABC):
     name: str
     model: nn.Module
     unit = "tokens"  # what the lengths of a store count
+    new_head = True  # False: the head was pretrained with the model, as a language model's output layer is
     pools = True  # False: the task's head reads every token, so `use_mean_pooling` does nothing
 
     @property
@@ -117,6 +118,10 @@ class Backbone(ABC):
 
         Returns its trainable parameters, and the size of the features they see relative to the backbone's.
         """
+
+    def scale_outputs(self, scale: float, shift: float) -> bool:
+        """Make the head give `scale` times its output plus `shift`; return False, changing nothing, where it cannot."""
+        return False
 
     @abstractmethod
     def fingerprint(self) -> str:

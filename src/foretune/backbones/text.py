@@ -295,12 +295,19 @@ class TextBackbone(Backbone):
 
 
 def load_text_backbone(
-    name: str, *, auto_class: str, options: dict[str, Any], offline: bool, seed: int = 0
+    name: str,
+    *,
+    auto_class: str,
+    options: dict[str, Any],
+    offline: bool,
+    seed: int = 0,
+    kind: type[TextBackbone] = TextBackbone,
 ) -> TextBackbone:
     """Load a backbone with a new head, or a fine-tuned model with its own.
 
     `options` go to the configuration (num_labels, id2label …). Code that comes with a model is never
-    run and only safetensors are read. Raises BackboneError.
+    run and only safetensors are read. `kind`: the class made of it; language models bring their heads along.
+    Raises BackboneError.
     """
     import transformers
 
@@ -316,20 +323,22 @@ def load_text_backbone(
             )  # fmt: skip
     except Exception as error:  # the libraries raise many kinds; all mean that it cannot be loaded
         raise BackboneError(_explain(name, source, offline, error)) from error
-    _check_weights(name, model, report)
+    _check_weights(name, model, report, kind.new_head)
     _give_padding(tokenizer, model)
-    return TextBackbone(source.name, model, tokenizer, source)
+    return kind(source.name, model, tokenizer, source)
 
 
-def _check_weights(name: str, model: Any, report: dict[str, Any]) -> None:
-    """Raise BackboneError where weights below the head are missing: they would silently be random."""
+def _check_weights(name: str, model: Any, report: dict[str, Any], new_head: bool) -> None:
+    """Raise BackboneError where weights are missing: they would silently be random. A new head's are expected to."""
     absent = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
     found = map_layers(model)
-    pretrained = sorted(key for key in absent if found.depth.get(key, found.count + 1) <= found.count)
+    top = found.count if new_head else found.count + 1
+    pretrained = sorted(key for key in absent if found.depth.get(key, found.count + 1) <= top)
     if pretrained:
         raise BackboneError(
             f"Backbone {name!r} lacks {len(pretrained)} of its weights, or they have other sizes than its "
-            f"config.json says: {', '.join(pretrained[:3])} … Get the whole model again."
+            f"config.json says: {', '.join(pretrained[:3])} … Get the whole model again"
+            f"{'.' if new_head else ', or one that was pretrained with its output layer.'}"
         )
 
 

@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 
 #: Rows of the per-class table, mistakes shown, and characters shown of a mistaken text.
 MOST_ROWS, MOST_MISTAKES, TEXT_CHARACTERS = 200, 50, 600
-BASELINE_NAMES = {"majority": "Majority class", "tfidf_logreg": "TF-IDF + logistic regression"}
+BASELINE_NAMES = {
+    "majority": "Majority class",
+    "mean": "Mean of the training targets",
+    "tfidf_logreg": "TF-IDF + logistic regression",
+    "tfidf_pair_logreg": "TF-IDF of both texts + logistic regression",
+    "tfidf_ridge": "TF-IDF + ridge regression",
+}
 #: Keys of an evaluation whose value is a cross-entropy and so belongs beside the training loss.
 LOSS_KEYS = ("log_loss", "loss")
 
@@ -60,6 +66,18 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: set[int]
     body = "".join(row(cells, "td") for cells in rows)
     head_row = row([escape(name) for name in head], "th")
     return f'<div class="scroll"><table><thead>{head_row}</thead><tbody>{body}</tbody></table></div>'
+
+
+def table_section(title: str, note: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a section with a table of plain texts, long ones cut; empty where there are no rows."""
+    if not rows:
+        return ""
+    cells = [[escape(_short(str(cell))) for cell in row] for row in rows[:MOST_MISTAKES]]
+    return f'<section><h2>{escape(title)}</h2><p class="soft">{escape(note)}</p>{_table(head, cells, set())}</section>'
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= TEXT_CHARACTERS else text[:TEXT_CHARACTERS].rstrip() + " …"
 
 
 def _definitions(entries: dict[str, str]) -> str:
@@ -235,8 +253,7 @@ def most_confident_mistakes(data: ReportData) -> str:
         return ""
     rows = ""
     for mistake in data.mistakes[:MOST_MISTAKES]:
-        text = str(mistake["text"])
-        text = text if len(text) <= TEXT_CHARACTERS else text[:TEXT_CHARACTERS].rstrip() + " …"
+        text = _short(str(mistake["text"]))
         rows += (
             f'<tr><td class="text" dir="auto">{escape(text)}</td>'
             f'<td class="name" data-as="true">{escape(mistake["true"])}</td>'

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from foretune.tasks.base import Task
 
-MODULES = ("text_classification",)
+MODULES = ("text_classification", "text_pair", "text_regression", "multi_label", "audio_classification", "seq2seq")
 
 
 def import_tasks() -> None:

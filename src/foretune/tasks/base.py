@@ -104,6 +104,8 @@ class Task(ABC):
         True  # False: the head reads every token, so no mean over them may be put before it
     )
     forecasts: ClassVar[bool] = False  # whether `foretune plan` can forecast its score
+    rate_factor: ClassVar[float] = 1.0  # on the strategy's learning rate, which was measured on classification
+    scores_untuned: ClassVar[bool] = False  # whether the pretrained model can do the task: a baseline then
     Options: ClassVar[type] = TaskOptions
     columns: Columns
 
@@ -202,6 +204,10 @@ class Task(ABC):
         targets = examples.targets
         return targets if targets is not None and targets.ndim == 1 and targets.dtype.kind in "iub" else None
 
+    def in_order(self, examples: Examples) -> bool:
+        """Return whether the examples are parts of one whole: then what is held out is its end, not drawn."""
+        return False
+
     def encode(
         self,
         backbone: Backbone,
@@ -250,9 +256,20 @@ class Task(ABC):
         """Return an empty accumulator of what is measured during training, on activated outputs."""
         return self.scores(examples, encoded)
 
+    def watched(self, metric: str) -> str:
+        """Return the metric of `progress` that stands for `metric` during training: itself, where it is cheap."""
+        return metric
+
+    def samples(self, backbone: Backbone, examples: Examples, encoded: Encoded) -> list[dict[str, str]]:
+        """Return a few texts that the model writes now, told as events during training; the same each time."""
+        return []
+
     def worst(self, examples: Examples, encoded: Encoded, k: int) -> Worst | None:
         """Return a keeper of the `k` examples that the model is worst at; None where the task shows none."""
         return None
+
+    def finish(self, backbone: Backbone) -> None:  # noqa: B027
+        """Bring head and task into the form that is saved, after training."""
 
     def tune(self, outputs: Sequence[np.ndarray], examples: Examples, encoded: Encoded) -> list[str]:
         """Settle what is chosen on the dev set after training (thresholds …); return notes for the user."""
