@@ -85,19 +85,13 @@ def test_the_largest_errors_are_kept():
     ]
 
 
-def test_pairs_get_numbers(quick, tmp_path):
-    draw = random.Random(0)
+def test_pairs_get_numbers(quick, sentences, tmp_path):
+    draw, texts = random.Random(0), sentences(120)
     rows = []
-    for _ in range(60):
+    for first, other in zip(texts[:60], texts[60:], strict=True):
         same = draw.random() < 0.5
-        first = draw.choice(["good film", "bad room", "great staff"])
-        rows.append(
-            {
-                "sentence1": first,
-                "sentence2": first if same else draw.choice(["cold food", "slow plot", "old staff"]),
-                "score": round(draw.uniform(4, 5) if same else draw.random(), 2),
-            }
-        )
+        value = round(draw.uniform(4, 5) if same else draw.random(), 2)
+        rows.append({"sentence1": first, "sentence2": first if same else other, "score": value})
     model = foretune.fit(rows, output=tmp_path / "run", **{**quick, "epochs": 1.0})
     assert model.task.name == "pair-regression" and model.recipe.metric == "pearson"
     assert len(model.predict([("good film", "good film"), ("bad room", "cold food")])) == 2
