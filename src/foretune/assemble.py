@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from foretune.backbones.base import Backbone
+from foretune.errors import ConfigError
 from foretune.prepare import Prepared, target_option
 from foretune.recipe import Recipe
 from foretune.strategies.base import Settings, Strategy, Workload
@@ -67,10 +68,15 @@ def assemble(
     )
     train_set = encode(prepared.train, training=strategy.augments)
     dev_set = None if prepared.dev is None else encode(prepared.dev)
+    if train_set.targets is None and strategy.needs_targets:
+        raise ConfigError(
+            f"The data have no target, and {strategy.name} learns from one. Name it with --target, or choose "
+            "--strategy zero-shot, which compares texts with the names of the labels."
+        )
     store = train_set.store
     classes = int(task.model_options().get("num_labels", 1))
     work = Workload(len(store), int(store.lengths.sum()), classes, backbone.unit)
-    settings = settle(recipe, strategy.defaults(work))
+    settings = settle(recipe, strategy.defaults(work), task.rate_factor)
     recipe = replace(
         recipe,
         task=prepared.task.name,
@@ -79,8 +85,8 @@ def assemble(
         target=target_option(prepared.columns),
         max_tokens=longest,
         metric=metric,
-        lr=settings.lr,
-        epochs=settings.epochs,
+        lr=settings.lr or None,
+        epochs=settings.epochs or None,
         batch_tokens=settings.batch_tokens,
         layer_decay=settings.layer_decay,
     )
@@ -102,10 +108,10 @@ def assemble(
     return job
 
 
-def settle(recipe: Recipe, defaults: Settings) -> Settings:
-    """Return the recipe's numbers, and the strategy's where the recipe has none."""
+def settle(recipe: Recipe, defaults: Settings, rate_factor: float = 1.0) -> Settings:
+    """Return the recipe's numbers, and the strategy's where the recipe has none; its rate times the task's factor."""
     return Settings(
-        lr=recipe.lr if recipe.lr is not None else defaults.lr,
+        lr=recipe.lr if recipe.lr is not None else defaults.lr * rate_factor,
         epochs=recipe.epochs if recipe.epochs is not None else defaults.epochs,
         batch_tokens=recipe.batch_tokens or defaults.batch_tokens,
         layer_decay=recipe.layer_decay if recipe.layer_decay is not None else defaults.layer_decay,
@@ -159,8 +165,8 @@ def _announce(job: Job, prepared: Prepared) -> None:
         precision=job.runtime.precision,
         peak_flops=machine.gemm_peak(job.runtime.device.type, job.runtime.precision),
         metric=job.metric,
-        lr=settings.lr,
-        epochs=settings.epochs,
+        lr=settings.lr or None,
+        epochs=settings.epochs or None,
         batch_tokens=settings.batch_tokens,
         train=len(job.train),
     )

@@ -327,7 +327,8 @@ class _Planner:
 
 def _strategies(given: Sequence[str] | None) -> list[str]:
     import_strategies()
-    names = list(given) if given is not None else sorted(STRATEGIES, key=_quickness)
+    usual = sorted((name for name in STRATEGIES if STRATEGIES[name].planned), key=_quickness)
+    names = list(given) if given is not None else usual
     if not names:
         raise ConfigError("No strategy is named. Give some, separated by commas, or auto.")
     return [STRATEGIES[name].name for name in dict.fromkeys(names)]

@@ -63,7 +63,10 @@ class Prepared:
 def prepare(train: Any, dev: Any, test: Any, recipe: Recipe) -> Prepared:
     """Read, check and split the data. Raises DataError and ConfigError before anything is written."""
     table = _read(train, recipe, "train")
-    chosen = infer_task(table, text=recipe.text, second=recipe.second, target=recipe.target, task=recipe.task)
+    chosen = infer_task(
+        table, text=recipe.text, second=recipe.second, target=recipe.target, task=recipe.task,
+        need_target="labels" not in recipe.options,
+    )  # fmt: skip
     kind, columns = task_class(chosen.task), chosen.columns
     notes = [chosen.reason]
     warnings = list(kind.audit(table, columns, where="train"))
@@ -134,9 +137,11 @@ def _hold_out(parts: dict[str, Examples | None], recipe: Recipe, task: Task) -> 
         fractions["dev"] = recipe.dev_fraction
     if parts["dev"] is None and parts["test"] is None and recipe.test_fraction > 0:
         fractions["test"] = recipe.test_fraction
-    if not fractions:
-        return []
     whole = _present(parts["train"])
+    if not fractions or (whole.targets is None and task.labels):  # labels alone: nothing could be scored
+        return []
+    if task.in_order(whole):
+        return [_hold_out_end(parts, whole, fractions)]
     strata = task.strata(whole)
     rows = split(task.groups(whole), strata, fractions=fractions, seed=recipe.seed)
     for name, numbers in rows.items():
@@ -144,6 +149,23 @@ def _hold_out(parts: dict[str, Examples | None], recipe: Recipe, task: Task) -> 
     sizes = ", ".join(f"{len(numbers):,} {name}" for name, numbers in rows.items())
     how = "" if strata is None else "stratified, "
     return [f"Split with seed {recipe.seed}, {how}identical inputs on one side: {sizes}."]
+
+
+def _hold_out_end(parts: dict[str, Examples | None], whole: Examples, fractions: dict[str, float]) -> str:
+    """Hold out the ends of examples that are parts of one whole; return a note. Raises DataError for too few."""
+    counts = {name: max(round(len(whole) * share), 1) for name, share in fractions.items()}
+    if sum(counts.values()) >= len(whole):
+        raise DataError(
+            f"The text is too short to hold out {' and '.join(counts)}: it has {len(whole)} parts. Give more text, "
+            "or held-out files with --dev or --test."
+        )
+    end = len(whole)
+    for name in reversed(counts):
+        parts[name] = whole.take(np.arange(end - counts[name], end))
+        end -= counts[name]
+    parts["train"] = whole.take(np.arange(end))
+    shares = ", ".join(f"{share:.0%} {name}" for name, share in fractions.items())
+    return f"Held out in order, from the end of the text: {shares}."
 
 
 def _present(examples: Examples | None) -> Examples:

@@ -119,6 +119,11 @@ class Backbone(ABC):
         Returns its trainable parameters, and the size of the features they see relative to the backbone's.
         """
 
+    def label_names(self) -> tuple[str, ...]:
+        """Return the names of the head's classes; empty where it has none."""
+        named = getattr(self.model, "config", None)
+        return tuple(getattr(named, "id2label", {}).values()) if getattr(named, "num_labels", 1) > 1 else ()
+
     def scale_outputs(self, scale: float, shift: float) -> bool:
         """Make the head give `scale` times its output plus `shift`; return False, changing nothing, where it cannot."""
         return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-FILES = ("full", "gradual_unfreezing", "linear_probe", "lora", "lp_ft", "top_layers")
+FILES = ("full", "gradual_unfreezing", "linear_probe", "lora", "lp_ft", "top_layers", "zero_shot")
 
 
 def import_strategies() -> None:

@@ -81,6 +81,8 @@ class Strategy(ABC):
     name: ClassVar[str]
     about: ClassVar[str]
     trains_embeddings: ClassVar[bool] = False  # then unknown characters can become tokens
+    needs_targets: ClassVar[bool] = True
+    planned: ClassVar[bool] = True  # whether `foretune plan` weighs it without being told
     augments: ClassVar[bool] = False  # whether augmented inputs are worth it: not where they hinder the cache
     Options: ClassVar[type] = NoOptions
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from foretune.data.columns import Columns
 from foretune.data.labels import encode_labels, label_text
-from foretune.errors import ConfigError, did_you_mean
+from foretune.errors import ConfigError, DataError, did_you_mean
 from foretune.evaluation.baselines import baselines
 from foretune.evaluation.metrics import CLASSIFICATION_METRICS, ClassificationScores
 from foretune.evaluation.mistakes import Mistakes
@@ -21,6 +21,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from foretune.recipe import Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelOptions:
+    """`labels`: the names of the labels, where the data have no target (with --strategy zero-shot)."""
+
+    labels: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        given = self.labels.split(",") if isinstance(self.labels, str) else self.labels
+        names = tuple(dict.fromkeys(str(name).strip() for name in given))
+        object.__setattr__(self, "labels", tuple(name for name in names if name))
 
 
 @TASKS.register("text-classification")
@@ -35,12 +47,21 @@ class TextClassification(Task):
     gives_probabilities = True
     forecasts = True
 
+    Options = LabelOptions
+
     def __init__(self, names: tuple[str, ...], columns: Columns, weights: tuple[float, ...] | None) -> None:
         self.names, self.columns, self.weights = names, columns, weights
 
     @classmethod
     def from_table(cls, table: pd.DataFrame, columns: Columns, recipe: Recipe) -> TextClassification:
         """Learn the label names (sorted) and weights of the training table."""
+        given = cls.options_of(recipe).labels
+        if columns.target is None:
+            if len(given) < 2:
+                raise DataError(
+                    "The data have no target. Name it with --target, or name labels with --option labels=a,b"
+                )
+            return cls(given, columns, None)
         encoding = encode_labels(table[columns.target].tolist())
         counts = np.bincount(encoding.ids, minlength=len(encoding.names))
         return cls(encoding.names, columns, class_weights(recipe.class_weights, encoding.names, counts))
@@ -65,7 +86,7 @@ class TextClassification(Task):
     def examples(self, table: pd.DataFrame, *, where: str, need_targets: bool = True) -> Examples:
         """Read texts and, where needed, label ids."""
         targets = None
-        if need_targets:
+        if need_targets and self.columns.target is not None:
             values = table[self.columns.target].tolist()
             targets = encode_labels(values, names=self.names, where=where).ids
         texts = table[self.columns.text].tolist()

@@ -46,7 +46,7 @@ class Loop:
         self.plan = BatchPlan(job.train_store.lengths, job.settings.batch_tokens, job.recipe.seed)
         self.phases = job.strategy.phases(job.backbone, job.settings, job.recipe)
         self.ends = np.cumsum([max(round(p.epochs * self.plan.steps_per_epoch), 1) for p in self.phases])
-        self.total = int(self.ends[-1])
+        self.total = int(self.ends[-1]) if self.phases else 0
         self.trained = {name for phase in self.phases for group in phase.groups for name in group.names}
         self.frozen = starts(self.phases, job.backbone)
         self.starts = self._starts()
@@ -238,9 +238,12 @@ class Loop:
         for rows, outputs in predict(job.backbone, job.task, store, job.runtime, feed=self.dev_feed):
             scores.update(outputs, job.dev_set.targets[rows], rows)
         values = scores.point()
-        value = values[job.metric] if job.task.metrics[job.metric] else -values[job.metric]
+        metric = job.task.watched(job.metric)
+        value = values[metric] if job.task.metrics[metric] else -values[metric]
         state.evaluations.append({"step": state.step, **values})
-        job.events.emit("evaluation", step=state.step, metric=job.metric, **values)
+        job.events.emit("evaluation", step=state.step, metric=metric, **values)
+        for sample in job.task.samples(job.backbone, job.dev, job.dev_set):
+            job.events.emit("sample", step=state.step, **sample)
         gain = state.best is None or value > state.best
         if gain or value == state.best:  # of equals the later one, which was trained at lower rates
             state.best, state.best_step = value, state.step

@@ -1,0 +1,102 @@
+"""Zero-shot: label names become the classifier; nothing trains; with or without labelled rows."""
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import foretune
+from foretune.cli import app
+from foretune.errors import ConfigError, DataError
+
+TEXTS = ["good great love kind", "bad awful hate rude", "clean room", "slow plot of the film"] * 6
+LABELS = ["good", "awful_food", "clean", "plot"] * 6
+
+
+@pytest.fixture(scope="module")
+def model(tiny, tmp_path_factory):
+    rows = [{"text": text, "label": label} for text, label in zip(TEXTS, LABELS, strict=True)]
+    rows = [
+        {**row, "text": f"{row['text']} {['the', 'a', 'is', 'was'][i % 4]} {i}"} for i, row in enumerate(rows)
+    ]
+    return foretune.fit(
+        rows, output=tmp_path_factory.mktemp("zero") / "run", strategy="zero-shot", backbone=tiny, device="cpu",
+        precision="fp32", offline=True, test_fraction=0.3,
+    )  # fmt: skip
+
+
+def test_the_classifier_is_the_names_embeddings(model):
+    """A text that is a label's own name is nearest to that label: cosine 1."""
+    assert model.labels == ("awful_food", "clean", "good", "plot")
+    assert model.predict(["good", "awful food", "clean", "plot"]) == ["good", "awful_food", "clean", "plot"]
+    logits = np.log(model.predict_proba(["good"])[0])
+    cosines = (logits - logits.max()) / 20.0 + 1.0
+    assert cosines.max() == pytest.approx(1.0) and cosines.min() >= -1.0
+
+
+def test_nothing_trains_and_everything_is_measured(model):
+    assert model.record["train"]["steps"] == 0 and model.record["train"]["epochs"] == 0.0
+    assert {"test", "dev"} <= set(model.record["metrics"]) and model.record["baselines"]
+    assert model.recipe.epochs is None and (model.path / "report.html").exists()
+
+
+def test_plain_transformers_runs_it(model):
+    from transformers import pipeline
+
+    assert pipeline("text-classification", str(model.path))("clean")[0]["label"] == "clean"
+    assert foretune.load(model.path, device="cpu").predict(["clean"]) == ["clean"]
+
+
+def test_label_names_alone_will_do(tiny, tmp_path):
+    table = tmp_path / "texts.csv"
+    table.write_text("text\n" + "\n".join(f"{text} {i}" for i, text in enumerate(TEXTS)) + "\n")
+    done = CliRunner().invoke(app, [
+        "fit", str(table), "--strategy", "zero-shot", "--option", "labels=good, awful food,clean", "--backbone", tiny,
+        "--output", str(tmp_path / "run"), "--device", "cpu", "--json", "--quiet", "--offline",
+    ])  # fmt: skip
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["metrics"] == {} and found["strategy"] == "zero-shot"
+    assert foretune.load(tmp_path / "run", device="cpu").labels == ("good", "awful food", "clean")
+
+
+def test_template_and_descriptions_are_what_is_compared(tiny, tmp_path, model):
+    rows = [
+        {"text": f"{text} {i}", "label": label}
+        for i, (text, label) in enumerate(zip(TEXTS, LABELS, strict=True))
+    ]
+    options = {"template": "the {} here", "descriptions": {"plot": "slow film"}}
+    other = foretune.fit(
+        rows,
+        output=tmp_path / "run",
+        strategy="zero-shot",
+        backbone=tiny,
+        device="cpu",
+        offline=True,
+        options=options,
+    )
+    assert other.predict(["the slow film here", "the clean here"]) == ["plot", "clean"]
+
+
+@pytest.mark.parametrize(("options", "said"), [
+    ({"template": "no place"}, "template"), ({"descriptions": {"plott": "x"}}, "plott.*plot"),
+    ({"descriptions": 3}, "table"),
+])  # fmt: skip
+def test_wrong_options_are_named(tiny, tmp_path, options, said):
+    rows = [
+        {"text": f"{text} {i}", "label": label}
+        for i, (text, label) in enumerate(zip(TEXTS, LABELS, strict=True))
+    ]
+    with pytest.raises(ConfigError, match=said):
+        foretune.fit(rows, output=tmp_path / "run", strategy="zero-shot", backbone=tiny, options=options)
+
+
+def test_other_strategies_need_targets(tiny, tmp_path):
+    rows = [{"text": f"{text} {i}"} for i, text in enumerate(TEXTS)]
+    with pytest.raises(ConfigError, match=r"no target.*zero-shot"):
+        foretune.fit(rows, output=tmp_path / "run", backbone=tiny, options={"labels": "good,bad"})
+    with pytest.raises(DataError, match="--option labels"):
+        foretune.fit(
+            rows, output=tmp_path / "run", backbone=tiny, strategy="zero-shot", options={"labels": "one"}
+        )
