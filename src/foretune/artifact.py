@@ -56,7 +56,7 @@ def save(model: Model, folder: Path, probes: Examples | None = None) -> Path:
 def _write(model: Model, draft: Path) -> None:
     model.backbone.save(draft)
     (draft / "recipe.toml").write_text(model.recipe.to_toml(), encoding="utf-8")
-    (draft / CARD).write_text(model_card(model.record, model.task), encoding="utf-8")
+    (draft / CARD).write_text(model_card(model.record, model.task, model.backbone.snippet), encoding="utf-8")
     record = {
         "format": FORMAT,
         "task": {"name": model.task.name, **model.task.state()},
@@ -178,7 +178,7 @@ def _check_files(folder: Path, record: dict[str, Any]) -> None:
             raise ArtifactError(f"{path} is damaged: its checksum differs from foretune.json. Copy it again.")
 
 
-def model_card(record: dict[str, Any], task: Task) -> str:
+def model_card(record: dict[str, Any], task: Task, snippet: str = "") -> str:
     """Return the model card (Mitchell et al. 2019) as Markdown with the hub's metadata."""
     head = ["library_name: transformers", *([f"pipeline_tag: {task.pipeline}"] if task.pipeline else [])]
     strategy, backbone = record.get("strategy"), record.get("backbone", "unknown")
@@ -195,7 +195,7 @@ def model_card(record: dict[str, Any], task: Task) -> str:
         scored = {name: score for name, score in scores.items() if isinstance(score, dict)}
         lines += [f"| {baseline} | {name} | {_cells(score)} |" for name, score in scored.items()]
     lines += ["", "## Data", ""] + [f"- {text}" for text in record.get("data", {}).get("sentences", [])]
-    lines += _use(task)
+    lines += _use(task, snippet)
     return "\n".join(lines)
 
 
@@ -203,7 +203,7 @@ def _cells(score: dict[str, float]) -> str:
     return f"{score['value']:.4f} | {score['low']:.4f} – {score['high']:.4f}"
 
 
-def _use(task: Task) -> list[str]:
+def _use(task: Task, snippet: str) -> list[str]:
     """Return the card's last part: how the model is run."""
     lines = ["", "## Use", "", "```python"]
     if task.pipeline:
@@ -211,4 +211,6 @@ def _use(task: Task) -> list[str]:
         lines += [f"model({task.example})"]
     else:
         lines += ["import foretune", "", 'model = foretune.load(".")', f"model.predict({task.example})"]
+    if snippet:
+        lines += ["```", "", "Without Foretune, in this folder:", "", "```python", snippet.rstrip()]
     return [*lines, "```", "", "The recipe is in `recipe.toml`, everything measured in `foretune.json`.", ""]

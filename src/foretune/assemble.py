@@ -76,7 +76,7 @@ def assemble(
     store = train_set.store
     classes = int(task.model_options().get("num_labels", 1))
     work = Workload(len(store), int(store.lengths.sum()), classes, backbone.unit)
-    settings = settle(recipe, strategy.defaults(work), task.rate_factor)
+    settings = settle(recipe, task.adjusted(strategy.defaults(work), work), task.rate_factor)
     recipe = replace(
         recipe,
         task=prepared.task.name,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from foretune.recipe import Recipe
     from foretune.tasks.base import Task
 
-CHUNK = 4096  # inputs that are tokenised and predicted at a time
+CHUNK = 4096  # inputs that are prepared and predicted at a time, fewer where the task says so
 
 
 @dataclass
@@ -65,7 +65,10 @@ class Model:
             raise ConfigError(
                 f"{self.task.name} gives no probabilities per label. Use predict or predictions."
             )
-        parts = [np.stack(self.outputs(chunk)[0]) for chunk in _chunks(self.task.from_inputs(inputs))]
+        parts = [
+            np.stack(self.outputs(chunk)[0])
+            for chunk in _chunks(self.task.from_inputs(inputs), self.task.chunk)
+        ]
         return np.concatenate(parts) if parts else np.zeros((0, len(self.labels)), np.float32)
 
     def predictions(self, inputs: Any) -> Iterator[dict[str, Any]]:
@@ -74,7 +77,7 @@ class Model:
         For classification {"label", "probability"}; the tasks' pages say what others give. `inputs` may be `Examples`.
         """
         examples = inputs if isinstance(inputs, Examples) else self.task.from_inputs(inputs)
-        for chunk in _chunks(examples):
+        for chunk in _chunks(examples, self.task.chunk):
             outputs, encoded = self.outputs(chunk)
             yield from self.task.decode(outputs, chunk, encoded)
 
@@ -183,6 +186,7 @@ class Model:
         return [found[row] for row in range(len(found))], encoded
 
 
-def _chunks(examples: Examples) -> Iterator[Examples]:
-    for start in range(0, len(examples), CHUNK):
-        yield examples.take(np.arange(start, min(start + CHUNK, len(examples))))
+def _chunks(examples: Examples, size: int) -> Iterator[Examples]:
+    step = min(CHUNK, size)
+    for start in range(0, len(examples), step):
+        yield examples.take(np.arange(start, min(start + step, len(examples))))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from foretune.data.columns import Columns
     from foretune.data.store import Store
     from foretune.recipe import Recipe
+    from foretune.strategies.base import Settings, Workload
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,7 @@ class Task(ABC):
     pools: ClassVar[bool] = (
         True  # False: the head reads every token, so no mean over them may be put before it
     )
+    chunk: ClassVar[int] = 4096  # inputs that are predicted at a time: all of their outputs are held
     forecasts: ClassVar[bool] = False  # whether `foretune plan` can forecast its score
     rate_factor: ClassVar[float] = 1.0  # on the strategy's learning rate, which was measured on classification
     scores_untuned: ClassVar[bool] = False  # whether the pretrained model can do the task: a baseline then
@@ -221,6 +223,10 @@ class Task(ABC):
         """Return the examples as the backbone reads them; `training`: inputs may be augmented at random."""
         store = backbone.preprocess(examples.inputs, max_length=max_length, truncation=truncation)
         return Encoded(store, examples.targets)
+
+    def adjusted(self, settings: Settings, work: Workload) -> Settings:
+        """Return a strategy's settings as this task needs them; those that the user gives come before."""
+        return settings
 
     @abstractmethod
     def model_options(self) -> dict[str, Any]:

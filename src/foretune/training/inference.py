@@ -89,6 +89,7 @@ def run_all(
 
     order = order_by_length(store.lengths)
     lengths = store.lengths[order]
+    budget = min(budget, backbone.pass_limit)
     with evaluating(backbone.model):
         position = 0
         while position < len(order):
