@@ -222,7 +222,7 @@ PredictionFile = Annotated[
         "--output",
         "-o",
         metavar="FILE",
-        help=".jsonl, or the table with predictions: .csv, .tsv, .parquet.",
+        help=".jsonl, or the table with predictions: .csv, .tsv, .parquet. Of masks a folder.",
     ),
 ]
 Json = Annotated[

@@ -11,6 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from foretune.cli_files import check_folder, write_files
 from foretune.cli_guard import is_utf8, say
 from foretune.data.text import is_missing
 from foretune.errors import ConfigError, DataError, ResourceError
@@ -28,10 +29,9 @@ DIGITS = 7  # significant ones of a float32
 
 def check_output(path: Path | None) -> None:
     """Raise ConfigError or ResourceError where predictions could not be written to `path`."""
-    if path is None:
-        return
-    if path.suffix.lower() not in FORMATS:
-        raise ConfigError(f"--output is {str(path)!r}; expected a file ending in {', '.join(FORMATS)}.")
+    if path is None or not path.suffix:
+        return  # a folder, which only some tasks write to: checked when the model is known
+    _check_format(path)
     if path.is_dir():
         raise ConfigError(f"--output {path} is a folder. Give a file.")
     draft = _draft(path)
@@ -42,6 +42,11 @@ def check_output(path: Path | None) -> None:
         raise ResourceError(
             f"--output {path} cannot be written: {error.strerror}. Give a file in a folder that is there."
         ) from error
+
+
+def _check_format(path: Path) -> None:
+    if path.suffix.lower() not in FORMATS:
+        raise ConfigError(f"--output is {str(path)!r}; expected a file ending in {', '.join(FORMATS)}.")
 
 
 def run(
@@ -60,10 +65,18 @@ def run(
     """
     from foretune.display import tracked
 
+    key, folder = model.task.file_key, Path()
+    if key is not None:
+        folder = check_folder(output, FORMATS)
+    elif output is not None:
+        _check_format(output)
     table = _read(model, data, separator)
     examples = _examples(model, table, data, columns, quiet)
     bar = output is not None or not out.isatty()
     items = tracked(model.predictions(examples), len(examples), quiet=quiet or not bar)
+    if key is not None:
+        write_files(items, examples.inputs, folder, key, out)
+        return len(examples)
     if output is None:
         _write_jsonl(items, out)
         return len(examples)
@@ -89,9 +102,14 @@ def _examples(
 
 def _read(model: Model, data: str, separator: str | None) -> pd.DataFrame:
     """Read the table; the recipe's separator is for files like those of the training."""
+    import pandas as pd
+
     from foretune.data.files import file_format
+    from foretune.data.folders import pictures_in
     from foretune.data.read import read_table
 
+    if model.task.modality == "image" and Path(data).is_dir() and (found := pictures_in(Path(data))):
+        return pd.DataFrame({model.task.columns.text: found})
     if separator is None and file_format(data) in ("csv", "tsv"):
         separator = model.recipe.separator
     return read_table(data, separator=separator, offline=model.recipe.offline, split="test")

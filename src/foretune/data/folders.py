@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from foretune.data.media import FOREIGN, NOUNS, conversion, is_hidden, kind_of
+from foretune.data.media import FOREIGN, IMAGE, NOUNS, conversion, is_hidden, kind_of
 from foretune.data.text import counted, listed
 from foretune.errors import DataError, did_you_mean
 
@@ -53,6 +53,11 @@ def folders_in(folder: Path) -> list[Path]:
 def files_in(folder: Path) -> list[Path]:
     """Return the files in `folder` in order of their names, hidden ones left out."""
     return sorted(item for item in folder.iterdir() if item.is_file() and not is_hidden(item.name))
+
+
+def pictures_in(folder: Path) -> list[str]:
+    """Return the absolute paths of the pictures that lie in `folder` itself, in order of their names."""
+    return [str(item.absolute()) for item in files_in(folder) if kind_of(item.name) == IMAGE]
 
 
 def unwrapped(root: Path) -> Path:

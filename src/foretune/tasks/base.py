@@ -104,6 +104,7 @@ class Task(ABC):
     pools: ClassVar[bool] = (
         True  # False: the head reads every token, so no mean over them may be put before it
     )
+    file_key: ClassVar[str | None] = None  # of what `foretune predict` writes as a PNG per input
     chunk: ClassVar[int] = 4096  # inputs that are predicted at a time: all of their outputs are held
     forecasts: ClassVar[bool] = False  # whether `foretune plan` can forecast its score
     rate_factor: ClassVar[float] = 1.0  # on the strategy's learning rate, which was measured on classification
