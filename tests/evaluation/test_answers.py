@@ -55,6 +55,7 @@ def test_english_answers_by_the_rule_of_squad(
         ("上海", [], 0, 0),
         ("", ["上海"], 0, 0),
         ("NBA 球", ["nba 球"], 1, 1),
+        ("55.1%。", ["55.1%"], 1, 1),  # a Chinese mark tells the language too
     ],
 )
 def test_chinese_answers_by_the_rule_of_cmrc(
@@ -73,7 +74,22 @@ def test_normalisation_takes_punctuation_before_articles() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["3.5 kg", "10,000 people", "u.s army", "in 1999, then", "50%", "iphone 4s", "(a) b", "a1 b2"]
+    "text",
+    [
+        "3.5 kg",
+        "10,000 people",
+        "u.s army",
+        "in 1999, then",
+        "50%",
+        "iphone 4s",
+        "(a) b",
+        "a1 b2",
+        "30°c",
+        "terry a. gates",
+        "a—b",
+        "wait... go",
+        "«a»",
+    ],
 )
 def test_words_between_chinese_characters_are_those_of_nltk(text: str) -> None:
     nltk = pytest.importorskip("nltk.tokenize.destructive")

@@ -10,6 +10,7 @@ from seqeval.scheme import IOB2
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
 from foretune.errors import ConfigError, DataError
+from foretune.evaluation import summed
 from foretune.evaluation.entities import (
     ENTITY_METRICS,
     TAG_METRICS,
@@ -117,6 +118,18 @@ def test_a_perfect_tagger_has_an_interval_that_is_not_empty() -> None:
     _, true = sentences(30)
     interval = scored(true, true).result()["f1"]
     assert interval["value"] == 1 and interval["low"] == pytest.approx(clopper_pearson(30, 30)[0])
+
+
+def test_groups_of_sentences_change_no_score(monkeypatch: pytest.MonkeyPatch) -> None:
+    entities, tags = scored(*sentences(90)), tag_scores(*tagged(90))
+    whole = [(scores.point(), scores.result()) for scores in (entities, tags)]
+    monkeypatch.setattr(summed, "GROUPS", 40)
+    for scores, (point, result) in zip((entities, tags), whole, strict=True):
+        assert scores.rows().shape[0] == 40 and scores.rows()[:, 0].tolist() == [3] * 10 + [2] * 30
+        assert scores.point() == point
+        ours, theirs = scores.result(), result
+        for name in point:
+            assert ours[name]["low"] == pytest.approx(theirs[name]["low"], abs=0.03)
 
 
 def test_bad_spans_are_errors_and_change_nothing() -> None:

@@ -15,24 +15,8 @@ from foretune.errors import ConfigError, DataError
 from foretune.evaluation import extras
 from foretune.evaluation.generation import GENERATION_METRICS, RougeTokenizer, TextScores, bleu, chrf
 
-WORDS = [
-    "the",
-    "a",
-    "cat",
-    "dog",
-    "sits",
-    "runs,",
-    "on",
-    "under",
-    "mat.",
-    "house",
-    "(old)",
-    "U.S.",
-    "3.5",
-    "state-of-the-art",
-    "Tiere",
-    "schön",
-]
+WORDS = ["the", "a", "cat", "dog", "sits", "runs,", "on", "under", "mat.", "house"]
+WORDS += ["(old)", "U.S.", "3.5", "state-of-the-art", "Tiere", "schön"]
 HAN = "今天天气很好我们去公园吧他喜欢看书"
 
 

@@ -25,8 +25,16 @@ _ARTICLE = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 #: What CMRC takes away. Its list also holds a doubled ellipsis, which no single character equals: … stays.
 _CMRC_PUNCTUATION = str.maketrans("", "", "-:_*^/\\~`+=，。：？！“”；’《》·、「」（）－～『』")
-#: A Chinese character, a word or number with inner points and commas, or one mark.
-_CMRC_UNIT = re.compile(r"[一-龥]|(?:(?![一-龥])\w)+(?:\.(?:(?![一-龥])\w)+|,\d+)*|[^\w\s]")
+#: Marks that NLTK's word tokeniser (after the Penn Treebank) parts from words.
+_MARKS = r"""[]["(){}<>;@#$%&?!«»‘„\u2012-\u2015]"""
+#: A Chinese character; a mark; points; or a run of anything else, with commas before digits, and with single
+#: points but the last one before a Chinese character.
+_CMRC_UNIT = re.compile(
+    rf"[一-龥]|{_MARKS}|\.\.+|(?:(?!{_MARKS})[^\s一-龥,.]|,(?=\d)"
+    r"""|(?<!\.)\.(?!\.|[\])}>"'» ]*(?:[一-龥]|$)))+|[,.]"""
+)
+#: Chinese characters, and the punctuation that only they are written with.
+_CHINESE = re.compile(f"{HAN.pattern}|[、。《》「」『』，：；？！（）]")
 
 
 def normalise_answer(text: str) -> str:
@@ -71,7 +79,7 @@ def score_answer(prediction: str, answers: Sequence[str], language: str = "auto"
     """
     check_language(language)
     han = language == "zh" or (
-        language == "auto" and any(HAN.search(text) for text in (prediction, *answers))
+        language == "auto" and any(_CHINESE.search(text) for text in (prediction, *answers))
     )
     rule = _cmrc if han else _squad
     known = [answer for answer in answers if han or normalise_answer(answer)] or [""]
@@ -83,9 +91,9 @@ class AnswerScores(SummedScores):
     """Streaming exact match and F1 (0..1) of answers cut from a text; no answer is the empty string.
 
     `language` is "en" for SQuAD's rule (words), "zh" for CMRC's (characters, longest common run), or "auto":
-    CMRC's for each question where the prediction or an answer holds a Chinese character, so that answers
-    like `2015` are scored by SQuAD's rule, which says the same of them. Holds six numbers per question.
-    Raises ConfigError for an unknown language.
+    CMRC's for each question where the prediction or an answer holds a Chinese character or mark. Where the
+    language of a whole set is known, name it: an answer like `68,511 (4` does not tell. Holds six numbers per
+    question. Raises ConfigError for an unknown language.
     """
 
     tops: ClassVar[dict[str, float]] = dict.fromkeys(ANSWER_METRICS, 1.0)

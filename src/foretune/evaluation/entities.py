@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from foretune.errors import ConfigError, DataError
 from foretune.evaluation.counts import Floats, _ratio, metrics_from_counts
 from foretune.evaluation.intervals import _f1_interval
-from foretune.evaluation.summed import SummedScores, check_any, check_paired
+from foretune.evaluation.summed import SummedScores, check_any, check_paired, group_of
 from foretune.evaluation.tags import Span, scheme_of_tags, spans_of_tags
 
 __all__ = [
@@ -68,8 +68,7 @@ class EntityScores(SummedScores):
 
     def __init__(self) -> None:
         super().__init__()
-        self._types: dict[str, int] = {}
-        self._counts: list[tuple[int, int, int, int, int]] = []  # sentence, type, hits, predicted, true
+        self._types: dict[str, int] = {}  # label -> number, as they came; a part is (rows, 5): see `update`
 
     def update(self, predicted: Sequence[Sequence[Span]], true: Sequence[Sequence[Span]]) -> None:
         """Count sentences, each a sequence of spans (start, end, label) in any unit both share.
@@ -78,12 +77,14 @@ class EntityScores(SummedScores):
         """
         check_paired(predicted, true, "sentence")
         pairs = [(_checked(one), _checked(other)) for one, other in zip(predicted, true, strict=True)]
+        counts = []  # sentence, type, hits, predicted and true entities
         for sentence, (guessed, known) in enumerate(pairs, start=self.n):
             for label in sorted({span[2] for span in guessed | known}):
                 ours = {span for span in guessed if span[2] == label}
                 theirs = {span for span in known if span[2] == label}
                 kind = self._types.setdefault(label, len(self._types))
-                self._counts.append((sentence, kind, len(ours & theirs), len(ours), len(theirs)))
+                counts.append((sentence, kind, len(ours & theirs), len(ours), len(theirs)))
+        self._parts.append(np.array(counts, dtype=np.int32).reshape(-1, 5))
         self.n += len(pairs)
 
     @property
@@ -92,16 +93,18 @@ class EntityScores(SummedScores):
         return sorted(self._types)
 
     def rows(self) -> NDArray[np.int32]:
-        """Return per sentence (n, 1 + 3 types): 1, then hits, predicted and true entities of each type."""
+        """Return (groups, 1 + 3 types): sentences, then hits, predicted and true entities of each type.
+
+        A group is one sentence, up to the many of `summed.GROUPS`.
+        """
         check_any(self.n)
-        types = len(self._types)
-        rows = np.zeros((self.n, 1 + 3 * types), dtype=np.int32)
-        rows[:, 0] = 1
-        if self._counts:
-            sentence, kind, *counts = np.array(self._counts).T
-            column = np.argsort(np.argsort(list(self._types)))[kind]
-            for third, count in enumerate(counts):
-                rows[sentence, 1 + third * types + column] = count
+        groups = group_of(self.n)
+        rows = np.zeros((groups.max() + 1, 1 + 3 * len(self._types)), dtype=np.int32)
+        rows[:, 0] = np.bincount(groups)
+        sentence, kind, *counts = np.concatenate(self._parts).T
+        column = np.array([self.labels.index(label) for label in self._types], dtype=np.int64)[kind]
+        for third, count in enumerate(counts):
+            np.add.at(rows, (groups[sentence], 1 + third * len(self._types) + column), count)
         return rows
 
     def metrics(self, sums: Floats) -> dict[str, Floats]:
@@ -161,11 +164,12 @@ class TagScores(SummedScores):
                     f"Sentence {number} has {len(known)} tags and {len(guessed)} predicted ones: expected one"
                     " prediction per word. Score whole words, never their pieces."
                 )
-        for guessed, known in pairs:
-            codes = known * self.n_tags + guessed
-            self.confusion += np.bincount(codes, minlength=self.n_tags**2).reshape(self.confusion.shape)
-            self._parts.append(codes.astype(np.int32))
-            self._lengths.append(len(codes))
+        if not pairs:
+            return
+        codes = np.concatenate([known * self.n_tags + guessed for guessed, known in pairs])
+        self.confusion += np.bincount(codes, minlength=self.n_tags**2).reshape(self.confusion.shape)
+        self._parts.append(codes.astype(np.int32))
+        self._lengths.extend(len(known) for _, known in pairs)
         self.n += len(pairs)
 
     def _ids(self, tags: Any) -> NDArray[np.int64]:
@@ -188,17 +192,21 @@ class TagScores(SummedScores):
         return int(self.confusion.sum())
 
     def rows(self) -> NDArray[np.int32]:
-        """Return per sentence (n, 1 + 3 tags): 1, then right, predicted and true words of each tag."""
+        """Return (groups, 1 + 3 tags): sentences, then right, predicted and true words of each tag.
+
+        A group is one sentence, up to the many of `summed.GROUPS`.
+        """
         check_any(self.words)
         codes = np.concatenate(self._parts)
-        sentence = np.repeat(np.arange(self.n), self._lengths)
+        groups = group_of(self.n)
+        group = np.repeat(groups, self._lengths)
         known, guessed = np.divmod(codes, self.n_tags)
-        rows = np.zeros((self.n, 1 + 3 * self.n_tags), dtype=np.int32)
-        rows[:, 0] = 1
+        rows = np.zeros((groups.max() + 1, 1 + 3 * self.n_tags), dtype=np.int32)
+        rows[:, 0] = np.bincount(groups)
         right = known == guessed
-        np.add.at(rows, (sentence[right], 1 + known[right]), 1)
-        np.add.at(rows, (sentence, 1 + self.n_tags + guessed), 1)
-        np.add.at(rows, (sentence, 1 + 2 * self.n_tags + known), 1)
+        np.add.at(rows, (group[right], 1 + known[right]), 1)
+        np.add.at(rows, (group, 1 + self.n_tags + guessed), 1)
+        np.add.at(rows, (group, 1 + 2 * self.n_tags + known), 1)
         return rows
 
     def metrics(self, sums: Floats) -> dict[str, Floats]:

@@ -82,7 +82,9 @@ class MultiLabelScores(SummedScores):
         self.n_labels = n_labels
         self.thresholds = np.broadcast_to(given, (n_labels,))
 
-    def update(self, probabilities: NDArray[Any], targets: NDArray[Any]) -> None:
+    def update(
+        self, probabilities: NDArray[Any], targets: NDArray[Any], rows: NDArray[Any] | None = None
+    ) -> None:
         """Count one batch: probabilities (batch, labels), targets (batch, labels) of 0 and 1.
 
         Raises DataError for wrong shapes, other targets, logits or non-finite probabilities.

@@ -88,7 +88,9 @@ class RegressionScores(SummedScores):
 
     tops: ClassVar[dict[str, float]] = {}
 
-    def update(self, predictions: NDArray[Any], targets: NDArray[Any]) -> None:
+    def update(
+        self, predictions: NDArray[Any], targets: NDArray[Any], rows: NDArray[Any] | None = None
+    ) -> None:
         """Count one batch: predictions (batch,), targets (batch,). Raises DataError for other or NaN input."""
         pairs = np.asarray(predictions), np.asarray(targets)
         if pairs[0].ndim != 1 or pairs[0].shape != pairs[1].shape:

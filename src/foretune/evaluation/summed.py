@@ -46,6 +46,11 @@ def grouped(rows: NDArray[Any], groups: int = GROUPS) -> NDArray[Any]:
     return sums
 
 
+def group_of(n: int) -> NDArray[np.int64]:
+    """Return the group (n,) that `grouped` puts each of `n` examples into."""
+    return np.arange(n) % GROUPS
+
+
 def resample_weights(n: int, seed: int, resamples: int = RESAMPLES, chunk: int = CHUNK) -> Iterator[Floats]:
     """Yield how often each of `n` examples was drawn, (resamples in this chunk, n), at most `chunk` numbers."""
     rng, step = np.random.default_rng(seed), max(1, chunk // n)
