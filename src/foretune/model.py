@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from foretune.data.audit import as_texts
 from foretune.data.read import read_table
 from foretune.errors import ConfigError, DataError, did_you_mean
 from foretune.tasks.base import Encoded, Examples
-from foretune.training.inference import Runtime, predict
+from foretune.training.inference import TOKENS, Runtime, batch_on, predict, run_all
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -170,6 +171,27 @@ class Model:
             truncation=self.recipe.truncation,
             seed=self.recipe.seed,
         )
+
+    def embed(self, texts: Any) -> np.ndarray:
+        """Return a vector per text, (texts, hidden) float32 at unit length; their products are cosines.
+
+        Raises ConfigError where the task has no embeddings, DataError for what is no text.
+        """
+        from foretune.backbones.embeddings import EmbeddingBackbone
+
+        backbone = self.backbone
+        if not isinstance(backbone, EmbeddingBackbone):
+            raise ConfigError(f"{self.task.name} gives no embeddings. Fine-tune with --task similarity.")
+        given = as_texts(texts)
+        store = backbone.preprocess(given, max_length=self.max_length, truncation=self.recipe.truncation)
+        found = np.zeros((len(given), backbone.model.config.hidden_size), np.float32)
+
+        def run(rows: np.ndarray) -> np.ndarray:
+            return backbone.embed(batch_on(backbone, store, rows, self.runtime)).float().cpu().numpy()
+
+        for rows, vectors in run_all(backbone, store, self.runtime, TOKENS, run):
+            found[rows] = vectors
+        return found
 
     def save(self, path: str | Path) -> Path:
         """Write the artefact to a new folder and return it; see `foretune.artifact`."""

@@ -36,11 +36,13 @@ def map_layers(model: nn.Module) -> LayerMap:
     """Return the layer map of a Hugging Face model: base model, then what stands on it.
 
     The layers are the longest list of same-class modules inside the base model. Where there is none,
-    the whole base model counts as one layer.
+    the whole base model counts as one layer. A bare base model has no head but what stands in `HEAD_NAMES`.
     """
     prefix = getattr(model, "base_model_prefix", "")
     base = getattr(model, prefix, None) if prefix else None
-    path, layers = _longest_list(base, prefix) if base is not None else ("", ())
+    if prefix and base is None:
+        return _bare(model)
+    path, layers = longest_list(base, prefix) if base is not None else ("", ())
     depth: dict[str, int] = {}
     seen_layer = False
     for name, _ in model.named_parameters():
@@ -50,14 +52,29 @@ def map_layers(model: nn.Module) -> LayerMap:
     return LayerMap(path, layers, depth)
 
 
-def _longest_list(base: nn.Module, prefix: str) -> tuple[str, tuple[nn.Module, ...]]:
+def _bare(model: nn.Module) -> LayerMap:
+    path, layers = longest_list(model, "")
+    count, depth, seen_layer = max(len(layers), 1), {}, False
+    for name, _ in model.named_parameters():
+        inside = bool(path) and name.startswith(f"{path}.")
+        seen_layer = seen_layer or inside
+        head = any(part in HEAD_NAMES for part in name.split("."))
+        own = (
+            int(name[len(path) + 1 :].split(".")[0]) + 1 if inside else count if seen_layer or not path else 0
+        )
+        depth[name] = count + 1 if head else own
+    return LayerMap(path, layers, depth)
+
+
+def longest_list(base: nn.Module, prefix: str) -> tuple[str, tuple[nn.Module, ...]]:
+    """Return the longest list of modules of one class inside `base`, whose name is `prefix`, and its path."""
     from torch import nn
 
     best: tuple[str, tuple[nn.Module, ...]] = ("", ())
     for name, module in base.named_modules():
         alike = isinstance(module, nn.ModuleList) and len({type(item) for item in module}) == 1
         if alike and len(module) > len(best[1]):
-            best = (f"{prefix}.{name}", tuple(module))
+            best = (f"{prefix}.{name}" if prefix else name, tuple(module))
     return best
 
 

@@ -88,6 +88,10 @@ class RaggedStore:
     def __getitem__(self, row: int) -> np.ndarray:
         return self.flat[self.offsets[row] : self.offsets[row + 1]]
 
+    def extra(self, name: str, row: int) -> np.ndarray:
+        """Return the example's part of the extra array `name`."""
+        return self.extras[name][self.offsets[row] : self.offsets[row + 1]]
+
     @cached_property
     def lengths(self) -> np.ndarray:
         """Return the length of every example in tokens: (n,) int64."""

@@ -126,3 +126,15 @@ def _logistic(x: Any, labels: NDArray[Any]) -> Any:
     with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore", ConvergenceWarning)
         return LogisticRegression(C=REGULARISATION_C, max_iter=300).fit(x, labels)
+
+
+def text_vectors(known: Sequence[str], texts: Sequence[str]) -> Any:
+    """Return the TF-IDF of texts fitted on `known` ones: (texts, columns) sparse, at unit length; 0 without words."""
+    from scipy import sparse
+
+    vectorizer = _vectorizer(needs_characters(list(known)), 2)
+    try:
+        vectorizer.fit(_cut(known))
+    except ValueError:
+        return sparse.csr_matrix((len(texts), 1), dtype=np.float32)
+    return vectorizer.transform(_cut(texts))

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from foretune.tasks.base import Task
 
-MODULES = ("text_classification", "text_pair", "text_regression", "multi_label", "audio_classification", "seq2seq")
+MODULES = (
+    "text_classification",
+    "text_pair",
+    "text_regression",
+    "multi_label",
+    "audio_classification",
+    "seq2seq",
+    "similarity",
+    "token_labelling",
+    "segmentation",
+    "detection",
+)
 
 
 def import_tasks() -> None:

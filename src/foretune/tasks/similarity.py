@@ -1,0 +1,260 @@
+"""Similarity: queries and the documents that belong to them; embeddings that bring both together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from foretune.data.columns import Columns
+from foretune.evaluation.report_sections import table_section
+from foretune.evaluation.retrieval import RETRIEVAL_METRICS, RetrievalScores
+from foretune.tasks.base import TASKS, Encoded, Examples, Task
+from foretune.tasks.inputs import (
+    audit_inputs,
+    columns_of,
+    columns_state,
+    overlap_inputs,
+    pair_inputs,
+    read_inputs,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
+
+    from foretune.recipe import Recipe
+
+SHARPNESS = 20.0  # of cosines in the loss: sentence-transformers' MultipleNegativesRankingLoss
+CHUNK = 256  # queries that are ranked at a time
+
+
+@TASKS.register("similarity")
+class Similarity(Task):
+    """Each query's document must be nearer than the other documents of its batch (Henderson et al. 2017).
+
+    Documents of equal text count as one, in the loss (no false negatives) and in the ranking. Held-out queries are
+    ranked against all documents of their part. Smaller micro-batches see fewer negatives: with --micro-tokens
+    the loss is not that of the whole batch.
+    """
+
+    name = "similarity"
+    auto_class = "AutoModel"
+    metrics = RETRIEVAL_METRICS
+    default_metric = "mrr"
+    headline = "score"
+    example = '[("query", "document")]'
+    pools = False
+    scores_untuned = True
+
+    def __init__(self, columns: Columns) -> None:
+        self.columns = columns
+
+    @classmethod
+    def audit(cls, table: pd.DataFrame, columns: Columns, *, where: str) -> list[str]:
+        """Return warnings about the pairs. Raises DataError naming rows."""
+        warnings = audit_inputs(table, columns, where=where, classes=False)
+        if columns.target is not None:
+            warnings.append(
+                f"{where}: column {columns.target!r} is not used: every pair counts as belonging together. Leave out "
+                "the rows that do not, or predict the column with --task text-pair or pair-regression."
+            )
+        return warnings
+
+    @classmethod
+    def overlap(cls, train: pd.DataFrame, other: pd.DataFrame, columns: Columns, where: str) -> list[str]:
+        """Return a warning where pairs of `train` also stand in `other`."""
+        return overlap_inputs(train, other, columns, where)
+
+    @classmethod
+    def from_table(cls, table: pd.DataFrame, columns: Columns, recipe: Recipe) -> Similarity:
+        """Return the task; nothing is learnt from the table."""
+        return cls(replace(columns, target=None))
+
+    def state(self) -> dict[str, Any]:
+        """Return the columns."""
+        return {"columns": columns_state(self.columns)}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Similarity:
+        """Make the task of a saved model."""
+        return cls(columns_of(state["columns"]))
+
+    def examples(self, table: pd.DataFrame, *, where: str, need_targets: bool = True) -> Examples:
+        """Read pairs; a target is the number of its document, equal for equal texts: (n,) int64."""
+        pairs = read_inputs(table, self.columns)
+        return Examples(pairs, _numbers(pairs), np.arange(1, len(pairs) + 1))
+
+    def strata(self, examples: Examples) -> None:
+        """Return None: there are no classes."""
+        return None
+
+    def groups(self, examples: Examples) -> list[str]:
+        """Return the documents: all queries of one stay on one side."""
+        return [second for _, second in examples.inputs]
+
+    def from_inputs(self, inputs: Any) -> Examples:
+        """Return pairs of texts as examples."""
+        return pair_inputs(inputs)
+
+    def probes(self) -> Examples:
+        """Return two short pairs."""
+        return pair_inputs([("a short text", "another text"), ("一段短文本", "另一段文本")])
+
+    def model_options(self) -> dict[str, Any]:
+        """Return none: the model has no head."""
+        return {}
+
+    def normaliser(self, targets: np.ndarray) -> float:
+        """Return the number of pairs."""
+        return float(len(targets))
+
+    def loss(self, outputs: Tensor, targets: Tensor, batch: dict[str, Tensor] | None = None) -> Tensor:
+        """Return the summed cross-entropy of each query (batch, 2, hidden) over the batch's documents."""
+        import torch
+
+        cosines = outputs[:, 0] @ outputs[:, 1].T * SHARPNESS  # (batch, batch)
+        same = (targets[:, None] == targets[None, :]) & ~torch.eye(
+            len(targets), dtype=torch.bool, device=targets.device
+        )
+        cosines = cosines.masked_fill(same, float("-inf"))
+        wanted = torch.arange(len(targets), device=outputs.device)
+        return torch.nn.functional.cross_entropy(cosines, wanted, reduction="sum")
+
+    def activate(self, outputs: Tensor, batch: dict[str, Tensor] | None = None) -> Tensor:
+        """Return the embeddings as they are: (batch, 2, hidden)."""
+        return outputs
+
+    def decode(
+        self, outputs: Sequence[np.ndarray], examples: Examples, encoded: Encoded
+    ) -> list[dict[str, Any]]:
+        """Return {"score"}: the cosine of both texts, -1 to 1."""
+        return [{"score": float(first @ second)} for first, second in outputs]
+
+    def scores(self, examples: Examples, encoded: Encoded) -> Rankings:
+        """Return an empty accumulator."""
+        return Rankings()
+
+    def worst(self, examples: Examples, encoded: Encoded, k: int) -> LowestRanks:
+        """Return a keeper of the queries whose document came last."""
+        return LowestRanks(k, examples)
+
+    def sections(self, result: dict[str, Any], worst: list[dict[str, Any]]) -> list[str]:
+        """Return the table of the queries that were answered worst."""
+        rows = [[each["query"], each["wanted"], str(each["rank"]), each["found"]] for each in worst]
+        note = "The queries whose own document stands lowest, and the document that came first."
+        return [table_section("Worst rankings", note, ("query", "its document", "rank", "came first"), rows)]
+
+    def baselines(self, train: Examples, held_out: Examples, seed: int) -> dict[str, Any]:
+        """Return the scores of TF-IDF's cosine."""
+        from foretune.evaluation.linear_baselines import text_vectors
+
+        assert held_out.targets is not None
+        queries, documents = ([pair[i] for pair in held_out.inputs] for i in (0, 1))
+        known = [text for pair in train.inputs for text in pair]
+        vectors = text_vectors(known, queries), text_vectors(known, documents)
+        result = ranking_scores(*vectors, held_out.targets).result(seed)
+        return {"tfidf": {name: result[name] for name in self.metrics}}
+
+
+def _numbers(pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+    """Return a number per document, equal for equal texts."""
+    known: dict[str, int] = {}
+    return np.array([known.setdefault(second.strip(), len(known)) for _, second in pairs], dtype=np.int64)
+
+
+def orders(queries: Any, documents: Any, numbers: np.ndarray) -> Any:
+    """Yield (positions of queries, their best documents' positions, best first), by cosine; copies count once.
+
+    queries, documents: (n, hidden) arrays or sparse matrices at unit length; numbers: (n,) of the documents.
+    """
+    _, first = np.unique(numbers, return_index=True)
+    kept = documents[first]
+    for start in range(0, queries.shape[0], CHUNK):
+        rows = np.arange(start, min(start + CHUNK, queries.shape[0]))
+        found = queries[rows] @ kept.T
+        cosines = found.toarray() if hasattr(found, "toarray") else np.asarray(found)
+        yield rows, first[np.argsort(-cosines, axis=1, kind="stable")]
+
+
+def ranking_scores(queries: Any, documents: Any, numbers: np.ndarray) -> RetrievalScores:
+    """Return the scores of ranking all documents for every query; query i belongs to document i."""
+    scores = RetrievalScores()
+    for rows, found in orders(queries, documents, numbers):
+        scores.update(numbers[found].tolist(), [{int(numbers[row])} for row in rows])
+    return scores
+
+
+class _Gathered:
+    """Embeddings of both texts by row, as they come batch by batch: two vectors per pair are kept."""
+
+    def __init__(self) -> None:
+        self.rows: list[np.ndarray] = []
+        self.vectors: list[np.ndarray] = []
+        self.numbers: list[np.ndarray] = []
+
+    def add(self, rows: np.ndarray, outputs: np.ndarray, targets: np.ndarray) -> None:
+        self.rows.append(rows)
+        self.vectors.append(outputs.astype(np.float32))
+        self.numbers.append(targets)
+
+    def ordered(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Return rows, queries, documents and numbers in the order of the rows."""
+        rows = np.concatenate(self.rows)
+        order = np.argsort(rows, kind="stable")
+        vectors = np.concatenate(self.vectors)[order]
+        return rows[order], vectors[:, 0], vectors[:, 1], np.concatenate(self.numbers)[order]
+
+
+class Rankings:
+    """Retrieval scores of embeddings that come batch by batch; the ranking is made at the end."""
+
+    def __init__(self) -> None:
+        self._seen = _Gathered()
+
+    def update(self, outputs: np.ndarray, targets: np.ndarray, rows: np.ndarray | None = None) -> None:
+        """Add a batch of embeddings (batch, 2, hidden)."""
+        self._seen.add(np.arange(len(outputs)) if rows is None else rows, outputs, targets)
+
+    def point(self) -> dict[str, float]:
+        """Return {metric: value}."""
+        return self._scores().point()
+
+    def result(self, seed: int = 0) -> dict[str, Any]:
+        """Return {metric: {"value", "low", "high"}, …}."""
+        return self._scores().result(seed)
+
+    def _scores(self) -> RetrievalScores:
+        return ranking_scores(*self._seen.ordered()[1:])
+
+
+class LowestRanks:
+    """The k queries whose own document stands lowest."""
+
+    def __init__(self, k: int, examples: Examples) -> None:
+        self.k, self.examples, self._seen = k, examples, _Gathered()
+
+    def update(self, rows: np.ndarray, outputs: np.ndarray, targets: np.ndarray) -> None:
+        """Look through one batch of embeddings."""
+        self._seen.add(rows, outputs, targets)
+
+    def top(self) -> list[dict[str, Any]]:
+        """Return query, wanted document, its rank from 1, and the document that came first."""
+        rows, queries, documents, numbers = self._seen.ordered()
+        kept: list[tuple[int, int, int]] = []
+        for some, found in orders(queries, documents, numbers):
+            ranks = (numbers[found] == numbers[some][:, None]).argmax(axis=1) + 1
+            kept += [
+                (-int(r), int(rows[s]), int(rows[f[0]]))
+                for r, s, f in zip(ranks, some, found, strict=True)
+                if r > 1
+            ]
+            kept = sorted(kept)[: self.k]
+        pairs = self.examples.inputs
+        return [
+            {"row": int(self.examples.rows[row]), "query": pairs[row][0], "wanted": pairs[row][1], "rank": -rank,
+             "found": pairs[best][1]}
+            for rank, row, best in kept
+        ]  # fmt: skip
