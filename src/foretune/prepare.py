@@ -53,7 +53,7 @@ class Prepared:
     @cached_property
     def fingerprints(self) -> dict[str, str]:
         """Return a sha256 of every part's inputs and targets; hashed once, asked for several times."""
-        return {name: _fingerprint(self.task.groups(part), part) for name, part in self.parts.items()}
+        return {name: _fingerprint(self.task.identities(part), part) for name, part in self.parts.items()}
 
     def sizes(self) -> dict[str, int]:
         """Return the rows of every part."""

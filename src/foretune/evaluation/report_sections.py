@@ -22,6 +22,10 @@ BASELINE_NAMES = {
     "tfidf_logreg": "TF-IDF + logistic regression",
     "tfidf_pair_logreg": "TF-IDF of both texts + logistic regression",
     "tfidf_ridge": "TF-IDF + ridge regression",
+    "word_tag": "Each word's most frequent tag",
+    "seen_entities": "Entities of the training data, looked up",
+    "sliding_window": "Sliding window of the question's words",
+    "no_answer": "No answer at all",
 }
 #: Keys of an evaluation whose value is a cross-entropy and so belongs beside the training loss.
 LOSS_KEYS = ("log_loss", "loss")

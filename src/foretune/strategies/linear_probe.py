@@ -32,7 +32,7 @@ class LinearProbe(Strategy):
         for parameter in backbone.model.parameters():
             parameter.requires_grad_(id(parameter) in head)
         note = f"{backbone.name} has no place for mean pooling; the probe reads what its own head reads."
-        return [] if pooled else [note]
+        return [] if pooled or not backbone.pools else [note]
 
     def phases(self, backbone: Backbone, settings: Settings, recipe: Recipe) -> list[Phase]:
         """Return one phase; the rate is in units of the features' size."""

@@ -202,6 +202,10 @@ class Task(ABC):
         """Return a text per example; examples of equal text stay on one side of a split."""
         return [each if isinstance(each, str) else "\n".join(map(str, each)) for each in examples.inputs]
 
+    def identities(self, examples: Examples) -> list[str]:
+        """Return a text per example that is the same only for equal inputs, for fingerprints."""
+        return self.groups(examples)
+
     def strata(self, examples: Examples) -> np.ndarray | None:
         """Return a class number per example, (n,), that splits keep the shares of; None for none."""
         targets = examples.targets
