@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -75,7 +76,9 @@ def show_plan(plan: Plan, data: str, out: TextIO) -> None:
 
 def _candidates(plan: Plan) -> Any:
     part = {"test": "the test rows", "dev": "the dev rows"}.get(plan.held_out, plan.held_out)
-    table = _table(f"Expected {plan.best.metric} on {part}, with 90 % intervals", ("backbone", "strategy"))
+    title = f"Expected {plan.best.metric} on {part}, with 90 % intervals"
+    title = f"What each candidate of {plan.task} costs" if math.isnan(plan.best.value) else title
+    table = _table(title, ("backbone", "strategy"))
     for name in ("score", "time", "memory", "disk"):
         table.add_column(name, justify="right", no_wrap=True)
     for choice in plan.candidates:
@@ -104,12 +107,14 @@ def _row(choice: Choice) -> list[str]:
 
 
 def _span(value: float, low: float, high: float) -> str:
+    if math.isnan(value):
+        return "–"
     return f"{100 * value:.1f} ({100 * low:.1f}–{100 * high:.1f})"
 
 
 def _labels(plan: Plan) -> str:
     now, parts = plan.best.value, []
-    for times in (2, 5):
+    for times in (2, 5) if "x2" in plan.labels else ():
         score = plan.labels[f"x{times}"]
         gain = 100 * (score["value"] - now)
         parts.append(
@@ -119,7 +124,7 @@ def _labels(plan: Plan) -> str:
     target = plan.labels.get("target")
     if target:
         parts.append(_target(target))
-    return f"{plan.labels['n']:,} now. " + "; ".join(parts) + "."
+    return " ".join([f"{plan.labels['n']:,} now.", *(["; ".join(parts) + "."] if parts else [])])
 
 
 def _target(target: dict[str, Any]) -> str:

@@ -60,10 +60,12 @@ def _training(train: dict[str, Any]) -> str:
 def _held_to(held: dict[str, Any]) -> str:
     """Return a sentence that sets the forecast beside the outcome."""
     score, seconds = held["score"], held["seconds"]
+    time = f"Forecast time {duration(seconds['forecast'])}, needed {duration(seconds['outcome'])}."
+    if score["forecast"] is None:
+        return time
     return (
         f"Forecast {held['metric']} {score['forecast']:.3f} ({score['low']:.3f} – {score['high']:.3f}), outcome "
-        f"{score['outcome']:.3f}: {'inside' if held['inside'] else 'outside'} the 90 % interval. Forecast time "
-        f"{duration(seconds['forecast'])}, needed {duration(seconds['outcome'])}."
+        f"{score['outcome']:.3f}: {'inside' if held['inside'] else 'outside'} the 90 % interval. {time}"
     )
 
 

@@ -7,6 +7,7 @@ numbers into a score with an interval. For each candidate a few real steps are t
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -42,6 +43,8 @@ FEWEST = 20  # training examples; below, nothing can be held out to judge anythi
 STEP_SECONDS = 3.0  # spent on timing the steps of one candidate, at most
 PLANNING_SHARE = 0.2  # of a budget, after which no further backbone is looked at
 FEW_PER_CLASS = 8  # labels; below, a class can hardly be learnt
+
+UNKNOWN = "The score of this task is not forecast yet: no outcomes were measured. Time, memory and disk are."
 
 Tell = Callable[[str], None]
 
@@ -87,7 +90,7 @@ def make_plan(
     runtime = Runtime(device, machine.pick_precision(recipe.precision, device))
     planner = _Planner(recipe, prepared, runtime, budget, memory, goal, target_score, tell, started)
     wanted, notes = _backbones(backbones, recipe, prepared)
-    return planner.run(wanted, names, notes, automatic=backbones is None)
+    return planner.run(wanted, names, notes, automatic=backbones is None, open_choice=strategies is None)
 
 
 def look(
@@ -143,9 +146,16 @@ class _Planner:
     tell: Tell
     started: float
 
-    def run(self, backbones: list[str], strategies: list[str], notes: list[str], automatic: bool) -> Plan:
+    def run(
+        self,
+        backbones: list[str],
+        strategies: list[str],
+        notes: list[str],
+        automatic: bool,
+        open_choice: bool,
+    ) -> Plan:
         """Look at every backbone, time every candidate, forecast, order."""
-        looks: dict[str, Look] = {}
+        looks: dict[str, Look | None] = {}  # None: the task's score is not forecast
         costs: dict[tuple[str, str], Cost] = {}
         for number, name in enumerate(backbones):
             if number and self._late():
@@ -155,7 +165,7 @@ class _Planner:
                 )
                 break
             try:
-                looks[name] = self._look(name)
+                looks[name] = self._look(name) if self.prepared.task.forecasts else None
             except BackboneError as error:
                 if not automatic:
                     raise
@@ -167,7 +177,12 @@ class _Planner:
                         f"Not timed, as planning may take {PLANNING_SHARE:.0%} of the budget: {strategy}."
                     )
                     continue
-                costs[name, strategy] = self._cost(name, strategy)
+                try:
+                    costs[name, strategy] = self._cost(name, strategy)
+                except (BackboneError, ConfigError) as error:  # not for this task, or not for this backbone
+                    if not (automatic or open_choice):
+                        raise
+                    notes.append(f"{name} with {strategy}: {error}")
         choices = self._choices(looks, costs)
         if not choices:
             raise ConfigError(
@@ -228,26 +243,39 @@ class _Planner:
     def _options(self, strategy: str) -> dict[str, Any]:
         return self.recipe.options if strategy == self.recipe.strategy else {}
 
-    def _choices(self, looks: dict[str, Look], costs: dict[tuple[str, str], Cost]) -> list[Choice]:
+    def _choices(self, looks: dict[str, Look | None], costs: dict[tuple[str, str], Cost]) -> list[Choice]:
+        """Return every candidate with what it costs, and with its score where the task's can be forecast."""
+        scores = self._scores(looks, list(costs)) if self.prepared.task.forecasts else {}
+        limit = self.budget - (time.perf_counter() - self.started) if self.budget is not None else None
+        unknown = {"value": math.nan, "low": math.nan, "high": math.nan, "why": (UNKNOWN,)}
+        return [
+            Choice(
+                backbone=pair[0], strategy=pair[1], metric=self._metric, seconds=cost.seconds,
+                peak_memory_bytes=_bytes(cost.peak_memory_bytes), disk_bytes=_bytes(cost.disk_bytes),
+                over=limits(cost.seconds, _bytes(cost.peak_memory_bytes), limit, self.memory), parts=cost.parts,
+                **scores.get(pair, unknown),
+            )
+            for pair, cost in costs.items()
+        ]  # fmt: skip
+
+    def _scores(
+        self, looks: dict[str, Look | None], pairs: list[tuple[str, str]]
+    ) -> dict[tuple[str, str], dict[str, Any]]:
+        """Return the forecast score of every candidate, and why."""
         from foretune.forecast.quality import QualityModel
 
         self.tell("forecasting the scores")
-        pairs = list(costs)
-        records = [self._record(name, strategy, looks[name]) for name, strategy in pairs]
-        own = [_with_predictors(outcome, records) for outcome in ledger.read()]
-        forecasts = QualityModel.fit(ledger.shipped(), own).predict_all(records)
-        limit = self.budget - (time.perf_counter() - self.started) if self.budget is not None else None
-        return [
-            Choice(
-                backbone=pair[0], strategy=pair[1], metric=record.metric,
-                value=forecast.value, low=forecast.low, high=forecast.high,
-                seconds=costs[pair].seconds, peak_memory_bytes=_bytes(costs[pair].peak_memory_bytes),
-                disk_bytes=_bytes(costs[pair].disk_bytes), why=tuple(forecast.why),
-                over=limits(costs[pair].seconds, _bytes(costs[pair].peak_memory_bytes), limit, self.memory),
-                known=_plain(record), parts=costs[pair].parts,
-            )
-            for pair, record, forecast in zip(pairs, records, forecasts, strict=True)
-        ]  # fmt: skip
+        found = {pair: looks[pair[0]] for pair in pairs}
+        records = {pair: self._record(*pair, look) for pair, look in found.items() if look is not None}
+        own = [_with_predictors(outcome, list(records.values())) for outcome in ledger.read()]
+        forecasts = QualityModel.fit(ledger.shipped(), own).predict_all(list(records.values()))
+        return {
+            pair: {
+                "value": forecast.value, "low": forecast.low, "high": forecast.high, "why": tuple(forecast.why),
+                "known": _plain(records[pair]),
+            }
+            for pair, forecast in zip(records, forecasts, strict=True)
+        }  # fmt: skip
 
     def _record(self, backbone: str, strategy: str, look: Look) -> Candidate:
         held_out = self.prepared.held_out
@@ -258,7 +286,7 @@ class _Planner:
             n_test=len(held_out[1]) if held_out else 0, predictors=look.predictors,
         )  # fmt: skip
 
-    def _plan(self, choices: list[Choice], looks: dict[str, Look], notes: list[str]) -> Plan:
+    def _plan(self, choices: list[Choice], looks: dict[str, Look | None], notes: list[str]) -> Plan:
         from foretune.forecast.machine_profile import machine_profile
 
         ordered = order(choices, self.goal)
@@ -280,13 +308,15 @@ class _Planner:
             held_out=held_out[0] if held_out else "none",
         )  # fmt: skip
 
-    def _labels(self, best: Choice, look: Look) -> dict[str, Any]:
+    def _labels(self, best: Choice, look: Look | None) -> dict[str, Any]:
         """Return what the learning curve of the probe says of 2 and 5 times the labels, for the best candidate.
 
         The candidate is expected to gain what the probe on its features gains; the interval joins that of the
         score and that of the gain.
         """
         labels: dict[str, Any] = {"n": len(self.prepared.train)}
+        if look is None:
+            return labels
         for times in (2, 5):
             gain, width = look.predictors[f"curve_x{times}"], look.predictors[f"curve_x{times}_width"]
             labels[f"x{times}"] = _shifted(best, gain, width)
@@ -295,11 +325,22 @@ class _Planner:
         return labels
 
     def _advice(self, ordered: list[Choice]) -> list[str]:
-        assert self.prepared.train.targets is not None
-        counts = np.bincount(self.prepared.train.targets)
-        names = list(self.prepared.task.model_options().get("id2label", {}).values())
+        advice = self._label_advice()
+        best = ordered[0]
+        close = [c for c in ordered[1:] if c.over is None and c.high >= best.value and c.value <= best.value]
+        if close:
+            named = ", ".join(f"{c.backbone} with {c.strategy}" for c in close[:3])
+            advice.append(f"Not told apart from the best by this forecast: {named}.")
+        return advice
+
+    def _label_advice(self) -> list[str]:
+        """Return what is to be said of classes with few labels, for tasks of one class per example."""
+        targets, names = self.prepared.train.targets, self.prepared.task.labels
+        if targets is None or targets.ndim != 1 or targets.dtype.kind not in "iu" or not names:
+            return []
+        counts = np.bincount(targets, minlength=len(names))
         few = [
-            f"{names[i] if names else i} ({count})" for i, count in enumerate(counts) if count < FEW_PER_CLASS
+            f"{name} ({count})" for name, count in zip(names, counts, strict=True) if count < FEW_PER_CLASS
         ]
         advice = []
         if few:
@@ -309,14 +350,9 @@ class _Planner:
             )
         if counts.mean() < 2 * FEW_PER_CLASS:
             advice.append(
-                "With so few labels per class, few-shot or zero-shot methods usually win; Foretune has none yet. "
-                "Until then linear-probe is the safe choice."
+                "With so few labels per class compare with --strategy zero-shot, which needs none; linear-probe is the "
+                "safe choice among those that train."
             )
-        best = ordered[0]
-        close = [c for c in ordered[1:] if c.over is None and c.high >= best.value and c.value <= best.value]
-        if close:
-            named = ", ".join(f"{c.backbone} with {c.strategy}" for c in close[:3])
-            advice.append(f"Not told apart from the best by this forecast: {named}.")
         return advice
 
     def _command(self, best: Choice) -> str:
@@ -340,6 +376,11 @@ def _quickness(name: str) -> tuple[int, str]:
     return (first.index(name) if name in first else len(first), name)
 
 
+# Heads that the catalogue's encoders of text can carry.
+READERS = tuple(f"AutoModel{head}" for head in ("ForSequenceClassification", "ForTokenClassification", ""))
+READERS = (*READERS, "AutoModelForQuestionAnswering")
+
+
 def _backbones(
     given: Sequence[str] | None, recipe: Recipe, prepared: Prepared
 ) -> tuple[list[str], list[str]]:
@@ -347,6 +388,9 @@ def _backbones(
     from foretune.backbones.catalogue import CATALOGUE
     from foretune.backbones.source import resolve
 
+    if given is None and (prepared.task.modality != "text" or prepared.task.auto_class not in READERS):
+        named = f"Looked at {recipe.backbone} alone; name others for {prepared.task.name} with --backbones."
+        return [recipe.backbone], [named]
     if given is not None:
         if not given:
             raise ConfigError("No backbone is named. Give some, separated by commas, or auto.")

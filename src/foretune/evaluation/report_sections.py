@@ -155,7 +155,9 @@ def forecast_and_outcome(data: ReportData) -> str:
     if held is None:
         return ""
     metric, score, seconds, memory = held["metric"], held["score"], held["seconds"], held["peak_memory_bytes"]
-    span = f"{_show(metric, score['forecast'])} <span class=soft>({_range(metric, score)})</span>"
+    span = "–"
+    if score["forecast"] is not None:
+        span = f"{_show(metric, score['forecast'])} <span class=soft>({_range(metric, score)})</span>"
     rows = [
         [escape(_spoken(metric)), span, _show(metric, score["outcome"])],
         ["whole run, s", f"{seconds['forecast']:.0f}", f"{seconds['outcome']:.0f}"],
@@ -163,7 +165,8 @@ def forecast_and_outcome(data: ReportData) -> str:
     ]
     verdict = "inside" if held["inside"] else "<strong>outside</strong>"
     table = _table(["", "forecast", "outcome"], rows, {1, 2})
-    note = f'<p class="soft">The score lies {verdict} the 90 % interval of the forecast.</p>'
+    said = f"The score lies {verdict} the 90 % interval of the forecast."
+    note = f'<p class="soft">{said if held["inside"] is not None else "The score was not forecast."}</p>'
     return f"<section><h2>Forecast and outcome</h2>{table}{note}</section>"
 
 

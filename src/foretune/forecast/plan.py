@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,21 @@ from foretune.errors import ConfigError
 FORMAT = 1
 GOALS = ("accuracy", "speed", "size")
 TIE = 0.005  # of a bounded score: differences below it are no reason to take the dearer candidate
+# Strategies by what they usually score with some hundred labels or more, best first: our measured outcomes.
+USUAL = ("full", "lora", "gradual-unfreezing", "lp-ft", "top-layers", "linear-probe")
 NEAR = 0.02  # of the score that the goals speed and size may give away
+
+
+def _known_number(value: Any) -> Any:
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """A candidate: score with its 90 % interval, wall time of a whole fit (seconds), memory and disk (bytes)."""
+    """A candidate: score with its 90 % interval, wall time of a whole fit (seconds), memory and disk (bytes).
+
+    The score is NaN, in JSON null, where that of the task is not forecast.
+    """
 
     backbone: str
     strategy: str
@@ -36,7 +46,7 @@ class Choice:
     def to_json(self) -> dict[str, Any]:
         """Return the candidate as `plan --json` prints it."""
         values = asdict(self)
-        score = {key: values.pop(key) for key in ("metric", "value", "low", "high")}
+        score = {key: _known_number(values.pop(key)) for key in ("metric", "value", "low", "high")}
         names = {"backbone": values.pop("backbone"), "strategy": values.pop("strategy")}
         return {**names, "score": score, **values, "why": list(self.why)}
 
@@ -44,7 +54,8 @@ class Choice:
     def from_json(cls, values: dict[str, Any]) -> Choice:
         """Return the candidate that `to_json` gave."""
         rest = {key: value for key, value in values.items() if key != "score"}
-        return cls(**values["score"], **(rest | {"why": tuple(values["why"])}))
+        score = {key: math.nan if value is None else value for key, value in values["score"].items()}
+        return cls(**score, **(rest | {"why": tuple(values["why"])}))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,19 +123,27 @@ class Plan:
             ) from error
 
 
+def _usual(choice: Choice) -> tuple[int, float]:
+    known = choice.strategy in USUAL
+    return (USUAL.index(choice.strategy) if known else len(USUAL), -choice.seconds)
+
+
 def order(choices: list[Choice], goal: str) -> list[Choice]:
     """Return the choices best first: those within the limits before the others, then by the goal.
 
     "accuracy": by score; of those within half a point of the best the quickest leads. "speed" and "size": of
-    those within two points of the best the quickest or smallest leads, the rest follows by score.
+    those within two points of the best the quickest or smallest leads, the rest follows by score. Without scores the
+    candidates stand in the order of `USUAL`, under the other goals in that of what they cost.
     """
     fits = [choice for choice in choices if choice.over is None]
     rest = sorted((c for c in choices if c.over is not None), key=lambda c: -c.value)
     if not fits:
         return rest
+    cost = (lambda c: c.disk_bytes) if goal == "size" else (lambda c: c.seconds)
+    if any(math.isnan(choice.value) for choice in fits):
+        return [*sorted(fits, key=_usual if goal == "accuracy" else cost), *rest]
     top = max(choice.value for choice in fits)
     slack = TIE if goal == "accuracy" else NEAR
-    cost = (lambda c: c.disk_bytes) if goal == "size" else (lambda c: c.seconds)
     near = sorted((c for c in fits if c.value >= top - slack), key=cost)
     far = sorted((c for c in fits if c.value < top - slack), key=lambda c: -c.value)
     head = near[:1] + sorted(near[1:], key=lambda c: -c.value) if goal == "accuracy" else near

@@ -6,7 +6,7 @@ import math
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -116,6 +116,15 @@ def _evenly(count: int, most: int) -> np.ndarray:
     return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))
 
 
+def _stacks(rows: np.ndarray, outputs: dict[int, np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield (rows, their outputs): all together where they are of one shape, else one by one."""
+    if len({found.shape for found in outputs.values()}) == 1:
+        yield rows, np.stack([outputs[int(row)] for row in rows])
+        return
+    for row in rows:
+        yield np.array([row]), outputs[int(row)][None]
+
+
 def scoring(job: Job, outputs: dict[int, np.ndarray], examples: Examples, count: int) -> tuple[float, float]:
     """Return the seconds of scoring `count` examples: with intervals, and without.
 
@@ -126,11 +135,11 @@ def scoring(job: Job, outputs: dict[int, np.ndarray], examples: Examples, count:
     known = np.fromiter(outputs, dtype=np.int64)
     scored = min(count, SCORED)
     rows = np.resize(known, scored)
-    stacked = np.stack([outputs[int(row)] for row in rows])
     assert job.dev_set is None or job.dev_set.targets is not None
     encoded = job.train_set if job.dev_set is None else job.dev_set
     scores, started = job.task.scores(examples, encoded), time.perf_counter()
-    scores.update(stacked, encoded.targets[rows], rows)  # type: ignore[index]
+    for some, stacked in _stacks(rows, outputs):
+        scores.update(stacked, encoded.targets[some], some)  # type: ignore[index]
     scores.point()
     quick = time.perf_counter() - started
     scores.result(seed=job.recipe.seed)

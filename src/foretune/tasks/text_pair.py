@@ -33,6 +33,7 @@ class TextPair(TextClassification):
     """Both texts are read in one sequence, so that each attends to the other; the rest is classification."""
 
     name = "text-pair"
+    forecasts = False  # the outcomes that forecasts are learnt from are of single texts
     example = '{"text": "first text", "text_pair": "second text"}'
     metrics = {**TextClassification.metrics}  # noqa: RUF012
 
