@@ -1,0 +1,207 @@
+"""Image classification: one of two or more labels for every picture."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from foretune.data.audit import _label_warnings as label_warnings
+from foretune.data.columns import Columns
+from foretune.data.image_augment import Augmentation, contact_sheet
+from foretune.data.image_store import ImageStore, digests
+from foretune.data.images import find_broken
+from foretune.data.labels import label_texts
+from foretune.data.text import counted, is_blank, listed, row_list
+from foretune.errors import DataError
+from foretune.evaluation.image_baselines import image_baselines
+from foretune.evaluation.image_scores import IMAGE_METRICS, TOP, ImageScores
+from foretune.evaluation.metrics import CLASSIFICATION_METRICS
+from foretune.tasks.base import TASKS, Encoded, Examples
+from foretune.tasks.text_classification import TextClassification
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
+
+    from foretune.backbones.base import Backbone
+
+SHEET = 12  # pictures on the report's contact sheet
+
+
+@TASKS.register("image-classification")
+class ImageClassification(TextClassification):
+    """Classification as of texts; inputs are paths of pictures or RGB arrays (h, w, 3) uint8.
+
+    `augmentation` is what chance does to training pictures of backbones that train.
+    """
+
+    name = "image-classification"
+    modality = "image"
+    auto_class = "AutoModelForImageClassification"
+    metrics = IMAGE_METRICS
+    pipeline = "image-classification"
+    example = '"picture.jpg"'
+    pools = False
+
+    augmentation = Augmentation()
+    _varied: ImageStore | None = None
+
+    def __init__(self, names: tuple[str, ...], columns: Columns, weights: tuple[float, ...] | None) -> None:
+        super().__init__(names, columns, weights)
+        if len(names) <= TOP:
+            self.metrics = CLASSIFICATION_METRICS  # type: ignore[misc]
+
+    @classmethod
+    def audit(cls, table: pd.DataFrame, columns: Columns, *, where: str) -> list[str]:
+        """Return warnings: copies, copies with other labels, rare classes. Raises DataError for broken files."""
+        assert columns.target is not None
+        paths = checked_paths(table[columns.text].tolist(), where)
+        labels = label_texts(table[columns.target].tolist(), where)
+        hashes = digests(paths)
+        return label_warnings(labels, where) + _copy_warnings(hashes, labels, where)
+
+    @classmethod
+    def overlap(cls, train: pd.DataFrame, other: pd.DataFrame, columns: Columns, where: str) -> list[str]:
+        """Return a warning about files of `train` whose copies also stand in `other`, called `where`."""
+        known = set(digests(train[columns.text].tolist()))
+        rows = [row for row, found in enumerate(digests(other[columns.text].tolist())) if found in known]
+        if not rows:
+            return []
+        return [
+            f"{where}: {counted(len(rows), 'picture')} of {len(other):,} also in the training data "
+            f"({row_list(rows)}); the score will be too good; fix: drop them there"
+        ]
+
+    def from_inputs(self, inputs: Any) -> Examples:
+        """Return one picture or several, as paths or RGB arrays. Raises DataError for anything else."""
+        if isinstance(inputs, str | os.PathLike) or (isinstance(inputs, np.ndarray) and inputs.ndim == 3):
+            inputs = [inputs]
+        if hasattr(inputs, "columns"):
+            raise DataError("Found a table; expected pictures. Give one column of it, such as table['path'].")
+        pictures: list[Any] = [
+            each if isinstance(each, np.ndarray) else _path(each, row) for row, each in enumerate(inputs)
+        ]
+        wrong = [
+            row for row, each in enumerate(pictures) if isinstance(each, np.ndarray) and not _is_rgb(each)
+        ]
+        if wrong:
+            found = pictures[wrong[0]]
+            raise DataError(
+                f"Arrays must be RGB pictures, (height, width, 3) of uint8; found {found.shape} of {found.dtype} "
+                f"({row_list(wrong)})."
+            )
+        return Examples(pictures, None, np.arange(1, len(pictures) + 1))
+
+    def probes(self) -> Examples:
+        """Return two pictures of noise."""
+        chance = np.random.default_rng(0)
+        return self.from_inputs([chance.integers(0, 256, (48, 64, 3), dtype=np.uint8) for _ in range(2)])
+
+    def texts(self, examples: Examples) -> list[str]:
+        """Return nothing: pictures hold no characters."""
+        return []
+
+    def groups(self, examples: Examples) -> list[str]:
+        """Return the hash of every file: copies stay on one side of a split."""
+        return digests(examples.inputs)
+
+    def encode(
+        self,
+        backbone: Backbone,
+        examples: Examples,
+        *,
+        max_length: int,
+        truncation: str,
+        training: bool = False,
+        seed: int = 0,
+    ) -> Encoded:
+        """Return the pictures as a store, augmented for training."""
+        store = backbone.preprocess(examples.inputs, max_length=max_length, truncation=truncation)
+        if training:
+            assert isinstance(store, ImageStore)
+            store = self._varied = store.augmented(self.augmentation)
+        return Encoded(store, examples.targets)
+
+    def loss(self, outputs: Tensor, targets: Tensor, batch: dict[str, Tensor] | None = None) -> Tensor:
+        """Return the summed cross-entropy; of pictures mixed by mixup that of both labels, by their shares."""
+        own = super().loss(outputs, targets)
+        if not batch or "mix_order" not in batch:
+            return own
+        share = batch["mix_share"][0]
+        return share * own + (1 - share) * super().loss(outputs, targets[batch["mix_order"]])
+
+    def scores(self, examples: Examples, encoded: Encoded) -> ImageScores:
+        """Return an empty accumulator."""
+        return ImageScores(len(self.names))
+
+    def sections(self, result: dict[str, Any], worst: list[dict[str, Any]]) -> list[str]:
+        """Return the mistaken pictures and, of an augmented run, what augmentation made of some."""
+        from foretune.evaluation.image_sections import mistaken_pictures, sheet
+
+        found = [mistaken_pictures(worst)]
+        if self._varied is not None and self._varied.varies:
+            found.append(sheet(contact_sheet(list(range(len(self._varied))), self._varied.shown, SHEET)))
+        return [section for section in found if section]
+
+    def baselines(self, train: Examples, held_out: Examples, seed: int) -> dict[str, Any]:
+        """Return the scores of the majority class and of logistic regression on colours."""
+        assert train.targets is not None and held_out.targets is not None
+        return image_baselines(
+            train.inputs, train.targets, held_out.inputs, held_out.targets, len(self.names), seed=seed
+        )
+
+
+def checked_paths(values: Sequence[Any], where: str) -> list[str]:
+    """Return the paths of a column. Raises DataError naming rows without one, and files that are no pictures."""
+    blank = [row for row, value in enumerate(values) if is_blank(value)]
+    if blank or not values:
+        raise DataError(
+            f"{where}: {counted(len(blank), 'path')} of {len(values):,} missing ({row_list(blank)}). "
+            "Drop these rows or fill them in."
+        )
+    paths = [_path(value, row) for row, value in enumerate(values)]
+    broken = find_broken(paths)
+    if broken:
+        named = [f"{path} ({reason})" for path, reason in broken.items()]
+        raise DataError(
+            f"{where}: {counted(len(broken), 'picture')} of {len(paths):,} cannot be read: {listed(named)}. "
+            "Replace these files or drop their rows."
+        )
+    return paths
+
+
+def _path(value: Any, row: int) -> str:
+    if not isinstance(value, str | os.PathLike):
+        raise DataError(
+            f"Row {row + 1} holds {type(value).__name__}; expected the path of a picture or an RGB array. "
+            "Name the column of paths with --text."
+        )
+    return os.fspath(value)
+
+
+def _is_rgb(picture: np.ndarray) -> bool:
+    return picture.ndim == 3 and picture.shape[2] == 3 and picture.dtype == np.uint8 and picture.size > 0
+
+
+def _copy_warnings(hashes: Sequence[str], labels: Sequence[str], where: str) -> list[str]:
+    """Return warnings about files of equal bytes, and those of them whose labels differ."""
+    first: dict[str, int] = {}
+    copies = [row for row, found in enumerate(hashes) if first.setdefault(found, row) != row]
+    kinds = Counter(found for found, _ in set(zip(hashes, labels, strict=True)))  # labels of each picture
+    disputed = [row for row, found in enumerate(hashes) if kinds[found] > 1]
+    warnings = []
+    if copies:
+        warnings.append(
+            f"{where}: {counted(len(copies), 'picture')} of {len(hashes):,} the same as an earlier one "
+            f"({row_list(copies)}); fix: drop the copies"
+        )
+    if disputed:
+        warnings.append(
+            f"{where}: {counted(len(disputed), 'picture')} with different labels in different rows "
+            f"({row_list(disputed)}); fix: decide on one label for each"
+        )
+    return warnings
