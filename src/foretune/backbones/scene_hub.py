@@ -1,0 +1,131 @@
+"""Segmenters and detectors of transformers (SegFormer, UPerNet; DETR and its kin) behind the Backbone's face."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from foretune.backbones.image import Look
+from foretune.backbones.scene import SceneBackbone, look_at
+from foretune.backbones.source import Source
+from foretune.backbones.text import quiet
+from foretune.errors import BackboneError
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, where a folder has no processor
+AUTO = {"segmentation": "AutoModelForSemanticSegmentation", "detection": "AutoModelForObjectDetection"}
+
+
+class HubSceneBackbone(SceneBackbone):
+    """A segmenter or detector of transformers; `processor` is saved as it was loaded."""
+
+    snippet = ""
+
+    def __init__(
+        self, name: str, model: nn.Module, look: Look, source: Source, kind: str, processor: Any
+    ) -> None:
+        self.kind, self.processor = kind, processor
+        self.masks_pixels = "pixel_mask" in inspect.signature(model.forward).parameters
+        super().__init__(name, model, model, look, source)
+
+    def head_names(self) -> tuple[str, ...]:
+        """Return the names of what stands on the base model."""
+        base = self.model.base_model_prefix
+        return tuple(name for name, _ in self.model.named_children() if name != base)
+
+    def logits(self, numbers: Tensor) -> Tensor:
+        """Return the network's class logits for scaled pixels (batch, 3, height, width)."""
+        return self.model(pixel_values=numbers).logits
+
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        """Return logits (batch, classes, h, w), or findings (batch, queries, classes + 4) of a detector.
+
+        A detector that trains adds `loss` to the batch: the model's own, of which most is a mean over objects.
+        """
+        numbers = self.numbers(batch)
+        if self.kind == "segmentation":
+            return self.logits(numbers).float()
+        given: dict[str, Any] = {"pixel_values": numbers}
+        if self.masks_pixels:
+            given["pixel_mask"] = _inside(numbers, batch["sizes"])
+        scale = self._scale(numbers, batch["sizes"])
+        if "boxes" in batch and torch.is_grad_enabled():
+            given["labels"] = [
+                _relative(each, size) for each, size in zip(batch["boxes"], scale, strict=True)
+            ]
+        outputs = self.model(**given)
+        if "labels" in given:
+            batch["loss"] = outputs.loss
+        batch["overlap"] = torch.tensor(1.0)  # set prediction gives no doubles: nothing is dropped
+        return torch.cat(
+            [self._probabilities(outputs.logits), _corners(outputs.pred_boxes) * scale[:, None]], 2
+        )
+
+    def _scale(self, numbers: Tensor, sizes: Tensor) -> Tensor:
+        """Return what relative corners are multiplied by: (batch, 4); pictures without their padding, if masked."""
+        whole = sizes.new_tensor(numbers.shape[2:]).expand(len(sizes), 2)
+        size = sizes[:, :2] if self.masks_pixels else whole
+        return size[:, [1, 0, 1, 0]].float()
+
+    def _probabilities(self, logits: Tensor) -> Tensor:
+        """Return the probability of every class: by softmax with a class for nothing, else by sigmoid."""
+        if logits.shape[-1] == self.model.config.num_labels + 1:
+            return logits.float().softmax(dim=-1)[..., :-1]
+        return logits.float().sigmoid()
+
+    def save(self, folder: Path) -> None:
+        """Write config, safetensors and processor; plain `from_pretrained` loads them."""
+        weights = {name: tensor.contiguous() for name, tensor in self.model.state_dict().items()}
+        with quiet():
+            self.model.save_pretrained(folder, state_dict=weights)
+            if self.processor is not None:
+                self.processor.save_pretrained(folder)
+
+
+def _inside(numbers: Tensor, sizes: Tensor) -> Tensor:
+    """Return 1 where a canvas holds the picture, 0 where it is padded: (batch, height, width) int64."""
+    rows = torch.arange(numbers.shape[2], device=numbers.device)[None, :, None] < sizes[:, 0, None, None]
+    columns = torch.arange(numbers.shape[3], device=numbers.device)[None, None] < sizes[:, 1, None, None]
+    return (rows & columns).long()
+
+
+def _relative(boxes: Tensor, scale: Tensor) -> dict[str, Tensor]:
+    """Return labels as DETR's losses take them: boxes (n, 4) as centre and size, relative to the picture."""
+    real = boxes[boxes[:, 0] >= 0]
+    corners = real[:, 1:] / scale
+    centre, size = (corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]
+    return {"class_labels": real[:, 0].long(), "boxes": torch.cat([centre, size], dim=1)}
+
+
+def _corners(boxes: Tensor) -> Tensor:
+    centre, half = boxes[..., :2].float(), boxes[..., 2:].float() / 2
+    return torch.cat([centre - half, centre + half], dim=-1)
+
+
+def load_hub_scene(folder: Path, source: Source, kind: str, options: dict[str, Any]) -> HubSceneBackbone:
+    """Return the model of a folder as transformers write it. Raises BackboneError, and whatever loading raises."""
+    import transformers
+
+    with quiet():
+        try:
+            processor = transformers.AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+        except (OSError, ValueError):
+            processor = None
+        model, report = getattr(transformers, AUTO[kind]).from_pretrained(
+            folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True, local_files_only=True,
+            ignore_mismatched_sizes=True, trust_remote_code=False, **options,
+        )  # fmt: skip
+    mean, std = (getattr(processor, name, None) for name in ("image_mean", "image_std"))
+    look = look_at(mean or MEAN, std or STD)
+    backbone = HubSceneBackbone(source.name, model, look, source, kind, processor)
+    heads = tuple(f"{name}." for name in backbone.head_names())
+    lacking = sorted(key for key in report["missing_keys"] if not key.startswith(heads))
+    if lacking:
+        raise BackboneError(
+            f"Backbone {source.name!r} lacks {len(lacking)} of its weights: {', '.join(lacking[:3])} … Get the "
+            "whole model again."
+        )
+    return backbone

@@ -1,0 +1,126 @@
+"""What segmentation and detection share: pictures of any size in, a store of them, rates and epochs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from foretune.data.image_store import digests
+from foretune.data.scene_store import Annotations, SceneStore
+from foretune.data.scene_views import Jitter
+from foretune.errors import ConfigError
+from foretune.tasks.base import Encoded, Examples, Task
+from foretune.tasks.image_classification import ImageClassification, check_readable, picture_paths
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from foretune.backbones.base import Backbone
+    from foretune.data.columns import Columns
+    from foretune.recipe import Recipe
+    from foretune.strategies.base import Settings, Workload
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneOptions:
+    """`side`: pixels that the longest side of every picture is brought to; 0: as it is, up to 640."""
+
+    side: int = 0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.side, int) or not (self.side == 0 or 32 <= self.side <= 8192):
+            raise ConfigError(
+                f"Option side is {self.side!r}; expected pixels from 32 to 8192, or 0 for the pictures' own."
+            )
+
+
+class SceneTask(Task):
+    """A task on pictures of any size; inputs are paths or RGB arrays (h, w, 3) uint8."""
+
+    modality = "image"
+    pools = False
+    example = '"picture.jpg"'
+    chunk = 64  # masks and findings of that many pictures are held at a time
+    Options = SceneOptions
+    jitter: ClassVar[Jitter]
+    names: tuple[str, ...]
+    side: int
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Return the label names in the order of their numbers."""
+        return self.names
+
+    @classmethod
+    def read_options(cls, recipe: Recipe) -> int:
+        """Return the side. Raises ConfigError for class weights, which these tasks do not have."""
+        if recipe.class_weights != "none":
+            raise ConfigError(f"The task {cls.name} has no class weights. Leave --class-weights out.")
+        return int(cls.options_of(recipe).side)
+
+    @classmethod
+    def audit(cls, table: pd.DataFrame, columns: Columns, *, where: str) -> list[str]:
+        """Return what the reader of the table warned of. Raises DataError for broken files and wrong targets."""
+        check_readable(picture_paths(table, columns.text), where)
+        if columns.target is not None:
+            cls.check_targets(table, columns, where)
+        return [f"{where}: {text}" for text in table.attrs.get("warnings", ())]
+
+    @classmethod
+    def check_targets(cls, table: pd.DataFrame, columns: Columns, where: str) -> None:
+        """Raise DataError where targets cannot be used."""
+        raise NotImplementedError
+
+    @classmethod
+    def overlap(cls, train: pd.DataFrame, other: pd.DataFrame, columns: Columns, where: str) -> list[str]:
+        """Return a warning about files of `train` whose copies also stand in `other`, called `where`."""
+        return ImageClassification.overlap(train, other, columns, where)
+
+    def from_inputs(self, inputs: Any) -> Examples:
+        """Return one picture or several, as paths or RGB arrays. Raises DataError for anything else."""
+        return ImageClassification.from_inputs(self, inputs)  # type: ignore[arg-type]
+
+    def probes(self) -> Examples:
+        """Return two pictures of noise, of different sizes."""
+        chance = np.random.default_rng(0)
+        sizes = ((96, 128), (64, 64))
+        return self.from_inputs([chance.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes])
+
+    def texts(self, examples: Examples) -> list[str]:
+        """Return nothing: pictures hold no characters."""
+        return []
+
+    def groups(self, examples: Examples) -> list[str]:
+        """Return the hash of every file: copies stay on one side of a split."""
+        return digests(examples.inputs)
+
+    def annotations(self, targets: np.ndarray) -> Annotations:
+        """Return the targets of examples as the store reads them."""
+        raise NotImplementedError
+
+    def encode(
+        self,
+        backbone: Backbone,
+        examples: Examples,
+        *,
+        max_length: int,
+        truncation: str,
+        training: bool = False,
+        seed: int = 0,
+    ) -> Encoded:
+        """Return the pictures as a store; for training as random views, with the targets on them."""
+        targets = None if examples.targets is None else self.annotations(examples.targets)
+        store = SceneStore(list(examples.inputs), self.side or None, targets)
+        return Encoded(store.varied(self.jitter) if training else store, targets)
+
+    def adjusted(self, settings: Settings, work: Workload) -> Settings:
+        """Return settings for these heads: pictures are few and large, so batches are small.
+
+        Measured with ResNet-18 on CamVid and BCCD. The head starts at random, the trunk does not: its lower
+        stages take far smaller rates.
+        """
+        batch = 8 if work.examples >= 64 else 4
+        epochs = float(np.clip(3000 / max(work.examples, 1), 4, 40))
+        return replace(settings, lr=1e-3, epochs=epochs, batch_tokens=batch, layer_decay=0.6)

@@ -1,0 +1,149 @@
+"""Detection from table to artefact: training, boxes in the original's pixels, resuming, hub models, errors."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import foretune
+from foretune.errors import BackboneError, DataError
+from foretune.evaluation.detection import NOTHING
+from foretune.tasks.detection import surest
+
+
+@pytest.fixture(scope="module")
+def fitted(boxes_table, network, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("detector") / "run"
+    return foretune.fit(
+        boxes_table, output=folder, backbone=network(), epochs=30, lr=5e-3, batch_tokens=4, device="cpu",
+        offline=True, precision="fp32", layer_decay=1.0, dev_fraction=0.2, test_fraction=0.2, patience=0,
+    )  # fmt: skip
+
+
+def test_it_learns_and_is_scored(fitted, boxes_table):
+    scores, baselines = fitted.record["metrics"]["test"], fitted.record["baselines"]
+    assert set(scores) == {"map", "map50", "map75"} and set(baselines) == {"usual_boxes"}
+    assert fitted.evaluate(boxes_table)["map50"]["value"] > 0.3
+    assert scores["map50"]["low"] <= scores["map50"]["value"] <= scores["map50"]["high"]
+    assert [c["support"] for c in fitted.evaluate(boxes_table)["classes"]] == [18, 18]
+
+
+def test_boxes_are_in_the_pixels_of_the_original(fitted, boxes_table):
+    """The same picture twice as large is read at the same scale, so its boxes are twice as large."""
+    pixels = np.asarray(Image.open(boxes_table["path"][1]))
+    double = np.asarray(Image.fromarray(pixels).resize((128, 128), Image.Resampling.BICUBIC))
+    fitted.task.side = 64
+    small, large = fitted.predict([pixels, double])
+    fitted.task.side = 0
+    assert small and set(small[0]) == {"label", "score", "box"} and small[0]["label"] in ("disc", "bar")
+    assert [b["score"] for b in small] == sorted((b["score"] for b in small), reverse=True)
+    assert np.array(large[0]["box"]) == pytest.approx(2 * np.array(small[0]["box"]), abs=6)
+    for found in small:
+        x, y, w, h = found["box"]
+        assert x >= 0 and y >= 0 and x + w <= 64.01 and y + h <= 64.01
+
+
+def test_a_saved_model_is_the_same(fitted, boxes_table):
+    again, paths = foretune.load(fitted.path), boxes_table["path"].tolist()[:4]
+    assert again.predict(paths) == fitted.predict(paths) and again.labels == ("disc", "bar")
+
+
+def test_the_report_shows_boxes(fitted):
+    page = (fitted.path / "report.html").read_text()
+    assert "Average precision of each class" in page and "Pictures and boxes" in page
+    assert "data:image/jpeg" in page and "mAP@[.5:.95]" in page
+
+
+def test_the_cards_snippet_runs_without_foretune(fitted, boxes_table, tmp_path):
+    card = (fitted.path / "README.md").read_text()
+    code = card.split("in this folder:")[1].split("```python")[1].split("```")[0]
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((fitted.path / name).read_bytes())
+    Image.open(boxes_table["path"][0]).save(tmp_path / "picture.png")
+    code = "import sys\nsys.modules['foretune'] = None\n" + code.replace("picture.jpg", "picture.png")
+    code += "import numpy\nnumpy.save('found.npy', torch.cat([boxes, scores[:, None]], 1)[kept].detach().numpy())\n"
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, timeout=120)
+    plain = np.load(tmp_path / "found.npy")
+    outputs, _ = fitted.outputs(fitted.task.from_inputs([boxes_table["path"][0]]))
+    own = outputs[0][outputs[0][:, 0] != NOTHING]
+    best = own[own[:, 1] > 0.3]
+    np.testing.assert_allclose(plain[: len(best), 4], best[:, 1], atol=1e-4)
+    corners = np.c_[best[:, 2:4], best[:, 2:4] + best[:, 4:]]
+    clipped = np.clip(plain[: len(best), :4], 0, [80, 48, 80, 48])
+    np.testing.assert_allclose(clipped, corners, atol=1e-2)
+
+
+def test_a_stopped_run_ends_bit_for_bit_the_same(
+    boxes_table, network, options, stopped_and_resumed, tmp_path
+):
+    given = options | {"backbone": network(), "seed": 1}
+    foretune.fit(boxes_table, output=tmp_path / "whole", **given)
+    stopped_and_resumed(boxes_table, tmp_path / "parts", **given)
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "parts")]
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize("kind", ["yolos", "detr"])
+def test_models_of_transformers_with_their_own_loss(kind, boxes_table, hub, options, tmp_path):
+    """Fine-tuned here, then loaded by plain transformers, which finds the same."""
+    model = foretune.fit(boxes_table, output=tmp_path / "run", backbone=hub(kind), **options)
+    import torch
+    from transformers import AutoModelForObjectDetection
+
+    plain = AutoModelForObjectDetection.from_pretrained(tmp_path / "run").eval()
+    assert plain.config.id2label == {0: "disc", 1: "bar"}
+    numbers = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        own, other = model.backbone.model(pixel_values=numbers), plain(pixel_values=numbers)
+    torch.testing.assert_close(own.pred_boxes, other.pred_boxes)
+    losses = [row["loss"] for row in model.record.get("losses", [])] or [0.0]
+    assert np.isfinite(losses).all() and foretune.load(tmp_path / "run").labels == ("disc", "bar")
+
+
+def test_plain_vision_transformers_get_a_pyramid(boxes_table, network, options, tmp_path):
+    model = foretune.fit(boxes_table, output=tmp_path / "run", backbone=network("test_vit"), **options)
+    assert isinstance(model.predict([np.zeros((70, 41, 3), np.uint8)])[0], list)
+
+
+def test_doubles_are_dropped_and_scaled_back():
+    import torch
+
+    places = torch.tensor(
+        [
+            [0.9, 0.0, 10, 10, 30, 30],
+            [0.8, 0.0, 11, 11, 31, 31],  # a double
+            [0.0, 0.7, 10, 10, 30, 30],  # another class
+            [0.6, 0.0, 50, 50, 90, 90],  # reaches beyond the picture
+            [0.01, 0.02, 0, 0, 5, 5],  # not sure at all
+        ]
+    )
+    found = surest(places, (64, 64, 128, 64), overlap=0.6)
+    assert found[:, 0].tolist() == [0, 1, 0]
+    np.testing.assert_allclose(found[:, 1], [0.9, 0.7, 0.6])
+    np.testing.assert_allclose(found[:, 2:], [[10, 20, 20, 40], [10, 20, 20, 40], [50, 100, 14, 28]])
+    assert len(surest(places, (64, 64, 64, 64), overlap=1.0)) == 4
+
+
+def test_what_does_not_fit_is_named(boxes_table, network, fitted, options, tmp_path):
+    given = options | {"backbone": network(), "output": tmp_path / "run"}
+
+    def changed(**columns):
+        other = boxes_table.assign(**columns)
+        other.attrs = boxes_table.attrs
+        return other
+
+    empty = [[] for _ in range(len(boxes_table))]
+    with pytest.raises(DataError, match=r"rows 1, 2.* another number of labels than of boxes"):
+        foretune.fit(changed(labels=empty), **given)
+    with pytest.raises(DataError, match="training pictures hold no boxes"):
+        foretune.fit(changed(labels=empty, boxes=empty), **given)
+    with pytest.raises(
+        DataError, match=r"the label 'bars' does not occur in the training data\. Did you mean 'bar'"
+    ):
+        fitted.evaluate(changed(labels=[["bars"] * len(row) for row in boxes_table["labels"]]))
+    with pytest.raises(DataError, match="12 pictures of another size than their boxes are made for"):
+        foretune.fit(changed(width=7), **given)
+    with pytest.raises(BackboneError, match="is a fine-tuned detection model"):
+        foretune.fit(boxes_table, **given | {"backbone": str(fitted.path)})
