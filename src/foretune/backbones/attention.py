@@ -64,7 +64,7 @@ def use_best_attention(model: PreTrainedModel, device: str, precision: str) -> s
         model, "_supports_attention_backend", False
     )
     if not supported:
-        return str(getattr(model.config, "_attn_implementation", "own"))
+        return str(getattr(getattr(model, "config", None), "_attn_implementation", "own"))
     register()
     model.set_attn_implementation(wanted)
     return wanted
