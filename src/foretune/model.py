@@ -13,6 +13,7 @@ from foretune.data.audit import as_texts
 from foretune.data.read import read_table
 from foretune.errors import ConfigError, DataError, did_you_mean
 from foretune.tasks.base import Encoded, Examples
+from foretune.training.feed import TokenFeed
 from foretune.training.inference import TOKENS, Runtime, batch_on, predict, run_all
 
 if TYPE_CHECKING:
@@ -107,13 +108,22 @@ class Model:
         return self.score(examples)[0]
 
     def score(
-        self, examples: Examples, encoded: Encoded | None = None, mistakes: int = 0
+        self,
+        examples: Examples,
+        encoded: Encoded | None = None,
+        mistakes: int = 0,
+        quick: bool = False,
     ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """Return (metrics, the worst mistakes) of labelled examples, batch by batch."""
+        """Return (metrics, the worst mistakes) of labelled examples, batch by batch.
+
+        `quick`: only what the task measures during training, and no mistakes.
+        """
         encoded = encoded or self.encode(examples)
         assert encoded.targets is not None
-        scores, worst = self.task.scores(examples, encoded), self.task.worst(examples, encoded, mistakes)
-        for rows, outputs in predict(self.backbone, self.task, encoded.store, self.runtime):
+        scores = self.task.progress(examples, encoded) if quick else self.task.scores(examples, encoded)
+        worst = None if quick else self.task.worst(examples, encoded, mistakes)
+        feed = TokenFeed(self.backbone, encoded.store, self.runtime) if quick else None
+        for rows, outputs in predict(self.backbone, self.task, encoded.store, self.runtime, feed=feed):
             targets = encoded.targets[rows]
             scores.update(outputs, targets, rows)
             if worst is not None:

@@ -15,10 +15,12 @@ import numpy as np
 import foretune
 from foretune import artifact
 from foretune.evaluation.report import ReportData, write_report
+from foretune.evaluation.written import sample_sections
 from foretune.forecast import ledger
 from foretune.forecast.records import Outcome, Promise
 from foretune.prepare import target_option
 from foretune.training import machine
+from foretune.untuned import untuned
 
 if TYPE_CHECKING:
     from foretune.forecast.plan import Choice, Plan
@@ -42,6 +44,8 @@ def outcome(
     results, mistakes = _scores(model, job, prepared)
     split, held_out = prepared.held_out or (None, None)
     baselines = {} if held_out is None else model.task.baselines(prepared.train, held_out, job.recipe.seed)
+    if held_out is not None and model.task.scores_untuned:
+        baselines |= {"untuned": untuned(job, prepared, held_out)}
     evaluated = time.perf_counter() - clock
     model.record |= {
         "title": f"{job.backbone.name} on {prepared.name}",
@@ -88,13 +92,19 @@ def held_to(choice: Choice, record: dict[str, Any], metric: str) -> dict[str, An
     score = record["metrics"][record["baselines_on"]][metric]["value"]
     return {
         "metric": metric,
-        "score": {"forecast": choice.value, "low": choice.low, "high": choice.high, "outcome": score},
-        "inside": choice.low <= score <= choice.high,
+        "score": {**_promised_score(choice), "outcome": score},
+        "inside": None if math.isnan(choice.value) else choice.low <= score <= choice.high,
         "seconds": {"forecast": choice.seconds, "outcome": record["timings"]["total_seconds"]},
         "peak_memory_bytes": {
             "forecast": choice.peak_memory_bytes, "outcome": record["train"]["peak_memory_bytes"]
         },
     }  # fmt: skip
+
+
+def _promised_score(choice: Choice) -> dict[str, float | None]:
+    """Return the forecast score and its interval; None where there was none."""
+    found = {"forecast": choice.value, "low": choice.low, "high": choice.high}
+    return {name: None if math.isnan(value) else value for name, value in found.items()}
 
 
 def _entry(model: Model, job: Job, prepared: Prepared, choice: Choice | None) -> Outcome:
@@ -123,18 +133,22 @@ def _machine(job: Job) -> str:
 
 
 def _scores(model: Model, job: Job, prepared: Prepared) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return the metrics of every held-out part, and the mistakes on the headline's."""
+    """Return the metrics of every held-out part, and the mistakes on the headline's.
+
+    Where the headline's metric is too slow to be watched during training, it is not measured on dev beside test.
+    """
     results: dict[str, Any] = {}
     mistakes: list[dict[str, Any]] = []
     if prepared.dev is not None:
-        results["dev"], mistakes = model.score(prepared.dev, job.dev_set, MISTAKES)
+        quick = prepared.test is not None and model.task.watched(job.metric) != job.metric
+        results["dev"], mistakes = model.score(prepared.dev, job.dev_set, MISTAKES, quick)
     if prepared.test is not None:
         results["test"], mistakes = model.score(prepared.test, None, MISTAKES)
     return results, mistakes
 
 
 def _scalars(model: Model, result: dict[str, Any]) -> dict[str, Any]:
-    return {name: result[name] for name in model.task.metrics}
+    return {name: result[name] for name in model.task.metrics if name in result}
 
 
 def _training(job: Job, progress: Progress) -> dict[str, Any]:
@@ -197,7 +211,10 @@ def _report(
         history=progress.losses,
         evals=progress.evaluations,
         mistakes=mistakes,
-        sections=model.task.sections(results[prepared.held_out[0]], mistakes) if prepared.held_out else [],
+        sections=[
+            *(model.task.sections(results[prepared.held_out[0]], mistakes) if prepared.held_out else []),
+            *sample_sections(job.events_file),
+        ],
         warnings=list(prepared.warnings),
         timings={
             "Training": f"{train['seconds']:.1f} s",

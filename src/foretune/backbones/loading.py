@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from foretune.backbones.base import Backbone
+    from foretune.backbones.text import TextBackbone
     from foretune.tasks.base import Task
 
 
@@ -17,8 +18,38 @@ def load(name: str, task: Task, *, offline: bool, seed: int = 0, saved: bool = F
     from foretune.backbones.text import load_text_backbone
 
     options = {} if saved else task.model_options()
+    if task.auto_class in ("AutoModelForSemanticSegmentation", "AutoModelForObjectDetection"):
+        from foretune.backbones.scene_load import load_scene_backbone
+
+        return load_scene_backbone(
+            name, auto_class=task.auto_class, options=options, offline=offline, seed=seed
+        )
+    if task.modality == "audio":
+        from foretune.backbones.audio_load import load_audio_backbone
+
+        seconds = None if saved else getattr(task, "seconds", None)
+        return load_audio_backbone(
+            name, auto_class=task.auto_class, options=options, offline=offline, seed=seed, seconds=seconds
+        )
+    kind = _kind(name, task, offline)
     backbone = load_text_backbone(
-        name, auto_class=task.auto_class, options=options, offline=offline, seed=seed
+        name, auto_class=task.auto_class, options=options, offline=offline, seed=seed, kind=kind
     )
     backbone.pools = task.pools
     return backbone
+
+
+def _kind(name: str, task: Task, offline: bool) -> type[TextBackbone]:
+    """Return the class of a text backbone with the head of `task`. Raises BackboneError where it has no such."""
+    from foretune.backbones.text import TextBackbone
+
+    if task.auto_class == "AutoModel":
+        from foretune.backbones.embeddings import EmbeddingBackbone
+
+        return EmbeddingBackbone
+    if task.auto_class not in ("AutoModelForSeq2SeqLM", "AutoModelForCausalLM"):
+        return TextBackbone
+    from foretune.backbones.language import check_writes, language_backbone
+
+    check_writes(name, task.auto_class, task.name, offline)
+    return language_backbone(task.auto_class)

@@ -26,9 +26,16 @@ BASELINE_NAMES = {
     "seen_entities": "Entities of the training data, looked up",
     "sliding_window": "Sliding window of the question's words",
     "no_answer": "No answer at all",
+    "untuned": "The model before fine-tuning",
+    "copy": "A copy of the source",
+    "lead1": "The first sentence",
+    "lead3": "The first three sentences",
+    "nearest": "Target of the most similar training source",
+    "unigram": "Frequencies of tokens",
+    "kneser_ney": "Trigrams of tokens (Kneser-Ney)",
 }
 #: Keys of an evaluation whose value is a cross-entropy and so belongs beside the training loss.
-LOSS_KEYS = ("log_loss", "loss")
+LOSS_KEYS = ("log_loss", "nats_per_token", "loss")
 
 
 def is_score(value: object) -> bool:
@@ -172,19 +179,23 @@ def forecast_and_outcome(data: ReportData) -> str:
 
 def all_scores(data: ReportData) -> str:
     """Return the table of every metric on every split."""
+    known = dict.fromkeys(
+        name for scores in data.metrics.values() for name, value in scores.items() if is_score(value)
+    )
     rows = [
         [escape(_spoken(name))]
         + [
             f"{_show(name, s[name]['value'])} <span class=soft>({_range(name, s[name])})</span>"
+            if name in s
+            else ""
             for s in data.metrics.values()
         ]
-        for name in (name for name, value in next(iter(data.metrics.values())).items() if is_score(value))
+        for name in known
     ]
     splits = [f"{split} (n = {scores['n']:,})" for split, scores in data.metrics.items()]
     table = _table(["metric", *splits], rows, set(range(1, len(splits) + 1)))
-    names = {name for scores in data.metrics.values() for name, value in scores.items() if is_score(value)}
-    unit = "In %. " if all(map(_is_share, names)) else "Shares in %. "
-    unit = "In %, log loss in nats. " if "log_loss" in names else unit
+    unit = "In %. " if all(map(_is_share, known)) else "Shares in %. "
+    unit = "In %, log loss in nats. " if "log_loss" in known else unit
     note = f'<p class="soft">{unit}In brackets: 95 % intervals.</p>'
     return f"<section><h2>All scores</h2>{table}{note}</section>"
 
@@ -204,7 +215,7 @@ def curves(data: ReportData) -> str:
     if key:
         losses["dev"] = _points(data.evals, key)
     charts = [line_chart(losses, "step", "loss")]
-    if data.metric not in LOSS_KEYS:
+    if data.metric not in LOSS_KEYS and (_points(data.evals, data.metric) or not data.evals):
         charts.append(
             line_chart(
                 {"training": [], "dev": _points(data.evals, data.metric)}, "step", _spoken(data.metric)
