@@ -66,5 +66,8 @@ def use_best_attention(model: PreTrainedModel, device: str, precision: str) -> s
     if not supported:
         return str(getattr(getattr(model, "config", None), "_attn_implementation", "own"))
     register()
-    model.set_attn_implementation(wanted)
+    try:
+        model.set_attn_implementation(wanted)
+    except ValueError:  # a part of the model, such as a detector's convolutional backbone, takes none
+        return str(getattr(model.config, "_attn_implementation", "own"))
     return wanted
