@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -178,10 +179,33 @@ def test_filling_is_cut_off():
 
 
 def test_the_real_set_is_read():
-    from pathlib import Path
 
     root = Path(__file__).parents[3] / "shared" / "data" / "segmentation" / "camvid"
     if not root.is_dir():
         pytest.skip("the shared data sets are not on this machine")
     table = read_masks(root, "val")
     assert len(table) == 40 and len(MaskClasses.of(table).labels) == 11
+
+
+def test_backbones_that_cannot_be_loaded_say_why(masks_table, network, options, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    given = options | {"output": tmp_path / "run"}
+    folder = tmp_path / "net"
+    folder.mkdir()
+    config = json.loads((Path(network()) / "config.json").read_text())
+    weights = load_file(f"{network()}/model.safetensors")
+    first = next(key for key in weights if "conv" in key)
+    save_file({k: v for k, v in weights.items() if k != first}, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(BackboneError, match=f"lacks 1 of its weights: {first}"):
+        foretune.fit(masks_table, **given, backbone=str(folder))
+    (folder / "config.json").write_text(json.dumps(config | {"architecture": "resnet_of_tomorrow"}))
+    with pytest.raises(BackboneError, match="'resnet_of_tomorrow', which this timm"):
+        foretune.fit(masks_table, **given, backbone=str(folder))
+    (folder / "config.json").write_text("{}")
+    with pytest.raises(BackboneError, match="names neither timm's `architecture` nor the `model_type`"):
+        foretune.fit(masks_table, **given, backbone=str(folder))
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(BackboneError, match="holds no safetensors"):
+        foretune.fit(masks_table, **given, backbone=str(folder))

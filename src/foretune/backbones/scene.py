@@ -15,6 +15,7 @@ from foretune.backbones.image import ImageBackbone, Look
 from foretune.backbones.image_layers import channels_last
 from foretune.backbones.split import find_layers
 from foretune.data.scene_store import SceneStore
+from foretune.data.scene_views import rounded_up
 
 if TYPE_CHECKING:
     from foretune.backbones.source import Source
@@ -79,9 +80,13 @@ class SceneBackbone(ImageBackbone):
     def collate(self, store: Store, rows: np.ndarray) -> dict[str, Tensor]:
         """Return the store's batch as tensors, `pixels` as (batch, 3, height, width) uint8."""
         assert isinstance(store, SceneStore)
-        self.sample_size = store.canvas or self.sample_size
         batch = {name: torch.from_numpy(values) for name, values in store.batch(rows).items()}
         return batch | {"pixels": batch["pixels"].permute(0, 3, 1, 2)}
+
+    def like(self, store: SceneStore) -> None:
+        """Count the work of a picture at the size that pictures of `store` are read at."""
+        height, width = store.sizes[0].tolist()
+        self.sample_size = store.canvas or rounded_up(store.fitted((height, width)))
 
     def _sample(self, n: int) -> dict[str, Tensor]:
         """Return n noisy pictures."""

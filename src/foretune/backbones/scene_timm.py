@@ -7,6 +7,7 @@ model.safetensors. Foretune loads it; `SNIPPETS` shows how timm and torchvision 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from foretune.backbones.image import Look
-from foretune.backbones.image_timm import WEIGHTS, _loaded_keys, _normalised
+from foretune.backbones.image_timm import WEIGHTS, _head_names, _loaded_keys, _normalised
 from foretune.backbones.scene import SceneBackbone, look_at
 from foretune.backbones.scene_heads import Detector, Segmenter, Trunk
 from foretune.backbones.source import Source
@@ -68,8 +69,9 @@ class TimmSceneBackbone(SceneBackbone):
 
     @property
     def snippet(self) -> str:
-        """Return Python that runs a saved folder without Foretune."""
-        return SNIPPETS[self.config[KIND]]
+        """Return Python that runs a saved folder without Foretune; none for plain Vision Transformers."""
+        plain = isinstance(self.trunk, Trunk) and self.trunk.plain is not None
+        return "" if plain else SNIPPETS[self.config[KIND]]
 
     def save(self, folder: Path) -> None:
         """Write config.json and model.safetensors."""
@@ -92,6 +94,7 @@ def load_timm_scene(folder: Path, source: Source, kind: str, options: dict[str, 
     `options`: num_labels and id2label of a new head. Raises BackboneError.
     """
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    _check_known(config["architecture"], source.name)
     saved = KIND in config and not options
     if KIND in config and not saved:
         raise BackboneError(
@@ -103,6 +106,7 @@ def load_timm_scene(folder: Path, source: Source, kind: str, options: dict[str, 
     if config[KIND] != kind:
         raise BackboneError(f"{source.name} is made for {config[KIND]}, not for {kind}. Take another folder.")
     trunk = Trunk(_network(config, None if saved else folder, source.name))
+    config["strides"] = trunk.strides
     classes = len(config["label_names"])
     model: nn.Module = (
         Segmenter(trunk, classes, config["width"])
@@ -123,7 +127,7 @@ def _described(config: dict[str, Any], kind: str, options: dict[str, Any]) -> di
     return {
         KIND: kind,
         "architecture": config["architecture"],
-        "strides": list(LEVELS[kind]),
+        "out_indices": list(_levels(config["architecture"], LEVELS[kind])),
         "width": WIDTH,
         "convolutions": CONVOLUTIONS,
         "label_names": [names[number] for number in sorted(names)],
@@ -132,26 +136,36 @@ def _described(config: dict[str, Any], kind: str, options: dict[str, Any]) -> di
     }
 
 
-def _network(config: dict[str, Any], folder: Path | None, name: str) -> Any:
-    """Return timm's network as a giver of maps, with the weights of `folder`. Raises BackboneError."""
+def _check_known(architecture: str, name: str) -> None:
+    """Raise BackboneError for an architecture that timm does not have."""
     import timm
 
-    architecture = config["architecture"]
     if not timm.is_model(architecture):
         raise BackboneError(
             f"{name} is of the architecture {architecture!r}, which this timm ({timm.__version__}) does not know. "
             "Update timm, or take another backbone."
         )
+
+
+def _network(config: dict[str, Any], folder: Path | None, name: str) -> Any:
+    """Return timm's network as a giver of maps, with the weights of `folder`. Raises BackboneError."""
+    import timm
+
+    architecture = config["architecture"]
     where = architecture if folder is None else f"local-dir:{folder}"
     arguments = {**config["model_args"], "pretrained": folder is not None, "features_only": True}
-    indices = _levels(architecture, config)
+    indices = tuple(config["out_indices"])
     with _loaded_keys() as results:
         try:
             network = timm.create_model(where, out_indices=indices, dynamic_img_size=True, **arguments)
         except TypeError:  # convolutional networks take any size anyway, and no such argument
             network = timm.create_model(where, out_indices=indices, **arguments)
-    missing = [key for result in results for key in result.missing_keys]
-    if missing and folder is not None:
+    if folder is None:
+        return network
+    heads = _head_names(_normalised(json.loads((folder / "config.json").read_text(encoding="utf-8"))))
+    found = [key for result in results for key in result.missing_keys]
+    missing = [key for key in found if not key.startswith(tuple(f"{head}." for head in heads))]
+    if missing:
         raise BackboneError(
             f"Backbone {name!r} lacks {len(missing)} of its weights: {', '.join(missing[:3])} … Get the whole "
             "model again."
@@ -159,15 +173,15 @@ def _network(config: dict[str, Any], folder: Path | None, name: str) -> Any:
     return network
 
 
-def _levels(architecture: str, config: dict[str, Any]) -> tuple[int, ...]:
-    """Return which of the network's maps the head reads: those of its strides, else the last ones."""
+def _levels(architecture: str, wanted: Sequence[int]) -> tuple[int, ...]:
+    """Return which of the network's maps the head reads: those of the wanted strides, else the last two."""
     import timm
 
     with torch.device("meta"):
         info = timm.create_model(architecture, features_only=True, pretrained=False).feature_info
     strides = [each["reduction"] for each in info.info]
     by_stride = {stride: index for index, stride in enumerate(strides)}
-    found = tuple(by_stride[stride] for stride in config["strides"] if stride in by_stride)
+    found = tuple(by_stride[stride] for stride in wanted if stride in by_stride)
     return found if len(found) > 1 else tuple(range(len(strides)))[-2:]
 
 
@@ -189,7 +203,7 @@ grey = torch.tensor([124, 116, 104])[:, None, None] / 255
 canvas = grey.expand(1, 3, -(-height // 32) * 32, -(-width // 32) * 32).clone()
 canvas[..., :height, :width] = pixels
 pixels = (canvas - mean) / std
-net = timm.create_model(config["architecture"], features_only=True, out_indices=INDICES)
+net = timm.create_model(config["architecture"], features_only=True, out_indices=config["out_indices"])
 net.load_state_dict(part("PREFIXtrunk.network."))
 maps = net.eval()(pixels)
 fpn = FeaturePyramidNetwork(net.feature_info.channels(), config["width"])
@@ -227,8 +241,8 @@ place, label = (scores > 0.05).nonzero().T
 boxes, scores = boxes[place], scores[place, label]
 kept = batched_nms(boxes, scores, label, 0.6)[:100]  # boxes[kept], scores[kept], label[kept]
 """
-#: Python that runs a saved folder of a convolutional trunk with timm and torchvision alone.
+#: Python that runs a saved folder with timm and torchvision alone.
 SNIPPETS = {
-    "segmentation": _HEAD.replace("INDICES", "(1, 2, 3, 4)").replace("PREFIX", "") + _SEGMENTATION,
-    "detection": _HEAD.replace("INDICES", "(2, 3, 4)").replace("PREFIX", "backbone.") + _DETECTION,
+    "segmentation": _HEAD.replace("PREFIX", "") + _SEGMENTATION,
+    "detection": _HEAD.replace("PREFIX", "backbone.") + _DETECTION,
 }

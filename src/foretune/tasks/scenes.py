@@ -17,7 +17,7 @@ from foretune.tasks.image_classification import ImageClassification, check_reada
 if TYPE_CHECKING:
     import pandas as pd
 
-    from foretune.backbones.base import Backbone
+    from foretune.backbones.scene import SceneBackbone
     from foretune.data.columns import Columns
     from foretune.recipe import Recipe
     from foretune.strategies.base import Settings, Workload
@@ -100,9 +100,9 @@ class SceneTask(Task):
         """Return the targets of examples as the store reads them."""
         raise NotImplementedError
 
-    def encode(
+    def encode(  # type: ignore[override]
         self,
-        backbone: Backbone,
+        backbone: SceneBackbone,
         examples: Examples,
         *,
         max_length: int,
@@ -113,7 +113,10 @@ class SceneTask(Task):
         """Return the pictures as a store; for training as random views, with the targets on them."""
         targets = None if examples.targets is None else self.annotations(examples.targets)
         store = SceneStore(list(examples.inputs), self.side or None, targets)
-        return Encoded(store.varied(self.jitter) if training else store, targets)
+        store = store.varied(self.jitter) if training else store
+        if targets is not None:
+            backbone.like(store)
+        return Encoded(store, targets)
 
     def adjusted(self, settings: Settings, work: Workload) -> Settings:
         """Return settings for these heads: pictures are few and large, so batches are small.

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
-    from foretune.backbones.base import Backbone
+    from foretune.backbones.scene import SceneBackbone
     from foretune.recipe import Recipe
 
 
@@ -98,9 +98,9 @@ class Segmentation(SceneTask):
         """Return the masks of these paths."""
         return Masks(targets.tolist(), self.classes)
 
-    def encode(
+    def encode(  # type: ignore[override]
         self,
-        backbone: Backbone,
+        backbone: SceneBackbone,
         examples: Examples,
         *,
         max_length: int,
