@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 MOST_ROWS, MOST_MISTAKES, TEXT_CHARACTERS = 200, 50, 600
 BASELINE_NAMES = {
     "majority": "Majority class",
+    "position_majority": "Usual class at each place of the picture",
+    "usual_boxes": "Usual boxes at their usual places",
     "mean": "Mean of the training targets",
     "tfidf_logreg": "TF-IDF + logistic regression",
     "tfidf_pair_logreg": "TF-IDF of both texts + logistic regression",
