@@ -19,6 +19,7 @@ MODULES = (
     "token_labelling",
     "segmentation",
     "detection",
+    "question_answering",
 )
 
 
