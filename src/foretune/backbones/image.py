@@ -51,6 +51,7 @@ class ImageBackbone(Backbone):
     """
 
     unit = "images"
+    pass_limit = 64  # 64 pictures of 224 x 224 take some 2 GB in a small network
     model: Any
 
     def __init__(self, name: str, model: nn.Module, look: Look, source: Source) -> None:

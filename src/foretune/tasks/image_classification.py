@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,20 +15,22 @@ from foretune.data.columns import Columns
 from foretune.data.image_augment import Augmentation, contact_sheet
 from foretune.data.image_store import ImageStore, digests
 from foretune.data.images import find_broken
-from foretune.data.labels import label_texts
-from foretune.data.text import counted, is_blank, listed, row_list
+from foretune.data.labels import encode_labels, label_texts
+from foretune.data.media import IMAGE, Media, located
+from foretune.data.text import counted, listed, row_list
 from foretune.errors import DataError
 from foretune.evaluation.image_baselines import image_baselines
 from foretune.evaluation.image_scores import IMAGE_METRICS, TOP, ImageScores
 from foretune.evaluation.metrics import CLASSIFICATION_METRICS
 from foretune.tasks.base import TASKS, Encoded, Examples
-from foretune.tasks.text_classification import TextClassification
+from foretune.tasks.text_classification import TextClassification, class_weights
 
 if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
     from foretune.backbones.base import Backbone
+    from foretune.recipe import Recipe
 
 SHEET = 12  # pictures on the report's contact sheet
 
@@ -46,6 +49,8 @@ class ImageClassification(TextClassification):
     pipeline = "image-classification"
     example = '"picture.jpg"'
     pools = False
+    forecasts = False
+    Options = Augmentation
 
     augmentation = Augmentation()
     _varied: ImageStore | None = None
@@ -56,10 +61,21 @@ class ImageClassification(TextClassification):
             self.metrics = CLASSIFICATION_METRICS  # type: ignore[misc]
 
     @classmethod
+    def from_table(cls, table: pd.DataFrame, columns: Columns, recipe: Recipe) -> ImageClassification:
+        """Learn the label names (sorted) and weights of the training table, and how its pictures shall vary."""
+        encoding = encode_labels(table[columns.target].tolist())
+        counts = np.bincount(encoding.ids, minlength=len(encoding.names))
+        task = cls(encoding.names, columns, class_weights(recipe.class_weights, encoding.names, counts))
+        task.augmentation = cls.options_of(recipe)
+        return task
+
+    @classmethod
     def audit(cls, table: pd.DataFrame, columns: Columns, *, where: str) -> list[str]:
         """Return warnings: copies, copies with other labels, rare classes. Raises DataError for broken files."""
-        assert columns.target is not None
-        paths = checked_paths(table[columns.text].tolist(), where)
+        paths = picture_paths(table, columns.text)
+        check_readable(paths, where)
+        if columns.target is None:
+            return []
         labels = label_texts(table[columns.target].tolist(), where)
         hashes = digests(paths)
         return label_warnings(labels, where) + _copy_warnings(hashes, labels, where)
@@ -67,14 +83,20 @@ class ImageClassification(TextClassification):
     @classmethod
     def overlap(cls, train: pd.DataFrame, other: pd.DataFrame, columns: Columns, where: str) -> list[str]:
         """Return a warning about files of `train` whose copies also stand in `other`, called `where`."""
-        known = set(digests(train[columns.text].tolist()))
-        rows = [row for row, found in enumerate(digests(other[columns.text].tolist())) if found in known]
+        known = set(digests(picture_paths(train, columns.text)))
+        found = digests(picture_paths(other, columns.text))
+        rows = [row for row, each in enumerate(found) if each in known]
         if not rows:
             return []
         return [
             f"{where}: {counted(len(rows), 'picture')} of {len(other):,} also in the training data "
             f"({row_list(rows)}); the score will be too good; fix: drop them there"
         ]
+
+    def examples(self, table: pd.DataFrame, *, where: str, need_targets: bool = True) -> Examples:
+        """Read paths and, where needed, label ids."""
+        found = super().examples(table, where=where, need_targets=need_targets)
+        return replace(found, inputs=picture_paths(table, self.columns.text))
 
     def from_inputs(self, inputs: Any) -> Examples:
         """Return one picture or several, as paths or RGB arrays. Raises DataError for anything else."""
@@ -155,15 +177,13 @@ class ImageClassification(TextClassification):
         )
 
 
-def checked_paths(values: Sequence[Any], where: str) -> list[str]:
-    """Return the paths of a column. Raises DataError naming rows without one, and files that are no pictures."""
-    blank = [row for row, value in enumerate(values) if is_blank(value)]
-    if blank or not values:
-        raise DataError(
-            f"{where}: {counted(len(blank), 'path')} of {len(values):,} missing ({row_list(blank)}). "
-            "Drop these rows or fill them in."
-        )
-    paths = [_path(value, row) for row, value in enumerate(values)]
+def picture_paths(table: pd.DataFrame, column: str) -> list[str]:
+    """Return the paths of a column, absolute. Raises DataError naming rows without one, or whose file is missing."""
+    return located(table, Media(column, IMAGE))[column].tolist()
+
+
+def check_readable(paths: Sequence[str], where: str) -> None:
+    """Raise DataError naming the files that are no pictures, by their headers."""
     broken = find_broken(paths)
     if broken:
         named = [f"{path} ({reason})" for path, reason in broken.items()]
@@ -171,7 +191,6 @@ def checked_paths(values: Sequence[Any], where: str) -> list[str]:
             f"{where}: {counted(len(broken), 'picture')} of {len(paths):,} cannot be read: {listed(named)}. "
             "Replace these files or drop their rows."
         )
-    return paths
 
 
 def _path(value: Any, row: int) -> str:
