@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from foretune.data.choosers import CHOOSERS, PAIRED
 from foretune.data.columns import Columns
 from foretune.data.guess import guess_task
+from foretune.data.infer_media import infer_media
 from foretune.data.sheet import Sheet
 from foretune.data.targets import Given
 from foretune.errors import ConfigError, DataError, did_you_mean
@@ -36,12 +37,15 @@ def infer_task(
     task: str = "auto",
     need_target: bool = True,
 ) -> Inferred:
-    """Return the task of a table of texts and its columns, those given or else guessed.
+    """Return the task of a table and its columns, those given or else guessed; see `infer_media` for media.
 
     `target` may name several columns of 0 and 1, separated by commas. With "auto" a table of one text and
     one class per row is always a text classification. Without `need_target` the target is None where none
     is found. Raises DataError where columns do not exist or fit, ConfigError for an unknown task.
     """
+    media = infer_media(table, text=text, target=target, task=task, need_target=need_target)
+    if media is not None:
+        return Inferred(media[0], media[1], media[1].reason)
     sheet = Sheet(table)
     given = _given(sheet, text, second, target, need_target)
     why = ""

@@ -44,11 +44,13 @@ def read_table(
 ) -> pd.DataFrame:
     """Return the table that `source` stands for, with rows counted from 0.
 
-    `source` is the path of a csv, tsv, jsonl, json, parquet, txt, conll or conllu file (also .gz), `-` for standard
-    input (`stdin`, by default the process's), a DataFrame, a `datasets.Dataset`, a list of dicts, a dict
-    of lists, or a hub id `owner/name` or `owner/name:config`, of which `split` is taken. Cells of csv and
-    tsv are strings, only empty ones missing; the other sources keep their types. Nothing is stripped.
-    Lists in cells are Python lists. `attrs["format"]` names the format of a file that was read.
+    `source` is the path of a csv, tsv, jsonl, json, parquet, txt, conll or conllu file (also .gz), of a folder or
+    zip file of pictures or sounds (`read_directory`), `-` for standard input (`stdin`, by default the process's),
+    a DataFrame, a `datasets.Dataset`, a list of dicts, a dict of lists, or a hub id `owner/name` or
+    `owner/name:config`, of which `split` is taken. Cells of csv and tsv are strings, only empty ones missing; the
+    other sources keep their types. Nothing is stripped.
+    Lists in cells are Python lists. `attrs["format"]` names the format of a file that was read,
+    `attrs["folder"]` where it lies.
     Raises DataError naming the lines, rows or columns at fault; ConfigError for a wrong separator.
     """
     mark = check_separator(separator)
@@ -76,15 +78,37 @@ def _checked(frame: pd.DataFrame, name: str) -> pd.DataFrame:
 
 def _from_path(source: str | os.PathLike[str], mark: str | None, offline: bool, split: str) -> pd.DataFrame:
     path = Path(source).expanduser()
-    if path.is_dir():
-        raise directory_given(path)
+    if path.is_dir() or (path.suffix.lower() == ".zip" and path.is_file()):
+        return _from_folder(path, split)
     if path.exists():
-        return _from_file(path, mark)
+        frame = _from_file(path, mark)
+        frame.attrs["folder"] = str(path.absolute().parent)  # relative paths in its cells count from there
+        return frame
     hub_like = isinstance(source, str) and _is_hub_id(source)
     if hub_like and not offline:
         return _from_hub(str(source), split)
     note = " Working offline, the hub was not asked." if hub_like else ""
     raise missing_file(path, note)
+
+
+def _from_folder(path: Path, split: str) -> pd.DataFrame:
+    """Return the table of a folder or zip file; a folder of classes given as dev or test is that part as a whole."""
+    from foretune.data.coco import coco_file
+    from foretune.data.directory import read_directory
+    from foretune.data.folders import folders_in, split_name, unwrapped
+    from foretune.data.mask_folders import has_masks
+
+    if path.is_dir() and not any(path.iterdir()):
+        raise directory_given(path)
+    if split != "train" and path.is_dir():
+        root = unwrapped(path.absolute())
+        parts = [
+            *root.relative_to(path.absolute()).parts,
+            *(f.name for f in folders_in(root) if folders_in(f)),
+        ]
+        if not any(map(split_name, parts)) and not has_masks(root) and coco_file(root, "train") is None:
+            split = "train"
+    return read_directory(path, split)
 
 
 def _is_hub_id(source: str) -> bool:
