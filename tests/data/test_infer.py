@@ -184,6 +184,12 @@ def test_told(table, options, expected):
     assert infer(table, **options) == expected
 
 
+def test_tokens_that_are_read_as_texts_are_said():
+    for options in ({"target": "intent"}, {"task": "multi-label"}):
+        assert "'tokens' (its tokens are read as one text)" in infer_task(BIO, **options).reason
+    assert "'tokens' (as given)" in infer_task(BIO, text="tokens", target="intent").reason
+
+
 def test_plain_text_and_conll_files_by_their_format():
     table = pd.DataFrame({"text": TEXTS})
     table.attrs["format"] = "txt"

@@ -81,6 +81,13 @@ def test_unreadable_cells(cell):
     assert "1 cell of column 'answers' not readable" in found and "(row 2)" in found
 
 
+def test_blank_questions_are_kept_and_noted():
+    table = pd.DataFrame({"question": ["Who?", None], "context": [CONTEXT] * 2, "answers": ["kea", "kea"]})
+    found = read_questions(table, COLUMNS)
+    assert found.questions == ["Who?", ""] and "1 question of 2 blank (row 2)" in found.notes[0]
+    assert "1 question of 2 blank" in read_questions(table, COLUMNS, need_answers=False).notes[0]
+
+
 def test_blank_context():
     table = pd.DataFrame({"question": ["Who?"], "context": [" "], "answers": ["a"]})
     with pytest.raises(DataError, match="column 'context' missing or only white space"):

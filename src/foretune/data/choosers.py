@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from foretune.data.columns import (
     Choice,
@@ -15,6 +16,7 @@ from foretune.data.pairs import Pair, pair_of
 from foretune.data.sequences import Sequences, prompt_columns, seq2seq_columns
 from foretune.data.sheet import Sheet
 from foretune.data.targets import (
+    TOKENS_READ,
     Given,
     binary_columns,
     class_target,
@@ -23,6 +25,7 @@ from foretune.data.targets import (
     number_target,
     one_target,
     text_and_target,
+    text_of,
     tokens_as_text,
 )
 from foretune.data.text import listed
@@ -37,9 +40,12 @@ def classification_columns(sheet: Sheet, given: Given) -> Columns:
     """Return a column of texts, or of tokens where there is none, and one of classes."""
     one_target(given, "text-classification")
     text = given.text or tokens_as_text(sheet, given.target)
-    return infer_columns(
+    columns = infer_columns(
         sheet.table, text=text, target=given.target, need_target=given.need, profiles=sheet.profiles()
     )
+    if text == given.text:
+        return columns
+    return replace(columns, reason=columns.reason.replace("as given", TOKENS_READ, 1))
 
 
 def multi_label_columns(sheet: Sheet, given: Given) -> Columns:
@@ -48,14 +54,12 @@ def multi_label_columns(sheet: Sheet, given: Given) -> Columns:
     targets = given.targets or (() if target else tuple(binary_columns(sheet, given.text)))
     if targets:
         return _flag_columns(sheet, given, targets)
-    name = target.column.name if target else None
-    text = given.text or tokens_as_text(sheet, name)
-    target = target or class_target(sheet, given, (text,))
-    return text_and_target(text_choice(sheet.profiles(), text, target), target)
+    target = target or class_target(sheet, given, (given.text or tokens_as_text(sheet),))
+    return text_and_target(text_of(sheet, given, target), target)
 
 
 def _flag_columns(sheet: Sheet, given: Given, targets: tuple[str, ...]) -> Columns:
-    text = text_choice(sheet.profiles(targets), given.text or tokens_as_text(sheet, *targets), None)
+    text = text_of(sheet, given, None, targets)
     reason = (
         f"Text is column {text.column.name!r} ({text.why}); every label has a column of 0 and 1: "
         f"{listed([repr(name) for name in targets], 10)}; --target names others."
@@ -69,7 +73,7 @@ def regression_columns(sheet: Sheet, given: Given) -> Columns:
     target = number_target(sheet, given, (given.text,))
     if target is None and given.need:
         raise misfit(sheet, "text-regression", "one column of numbers", "Name it with --target.")
-    text = text_choice(sheet.profiles(), given.text or tokens_as_text(sheet, given.target), target)
+    text = text_of(sheet, given, target)
     return text_and_target(text, target)
 
 

@@ -38,17 +38,25 @@ def read_questions(
     """Return the questions (`columns.text`), contexts (`.second`) and answers (`.target`) of a table.
 
     An answer is [start, text], {"text", "answer_start"}, or its text alone, which is then looked for in the
-    context. Raises DataError naming rows or ids that are blank, badly formed, or not in their context.
+    context. Blank questions are kept and noted. Raises DataError naming rows or ids that have a blank
+    context, or answers badly formed or not in their context.
     """
     assert columns.second is not None
-    questions = check_texts(table[columns.text].tolist(), columns.text, where)
+    asked = table[columns.text].tolist()
+    blank = [row for row, value in enumerate(asked) if is_blank(value)]
+    # Published sets have questions lost on the way; their answers can still be learnt from the context.
+    questions = ["" if is_blank(text) else text for text in asked]
+    if len(blank) < len(asked):
+        check_texts([text for text in questions if text], columns.text, where)
     contexts = check_texts(table[columns.second].tolist(), columns.second, where)
     rows = [str(number) for number in range(1, len(table) + 1)]
     ids = [str(value) for value in table["id"].tolist()] if "id" in table.columns else rows
+    lost = [f"{where}: {counted(len(blank), 'question')} of {len(asked):,} blank ({row_list(blank)})"]
+    notes = lost if blank else []
     if not need_answers or columns.target is None:
-        return Questions(contexts, questions, [[] for _ in ids], ids)
+        return Questions(contexts, questions, [[] for _ in ids], ids, notes)
     found = _read(table, columns.target, where)
-    notes = _notes(contexts, found, where)
+    notes = notes + _notes(contexts, found, where)
     answers = [_placed(context, row) for context, row in zip(contexts, found, strict=True)]
     check_answers(contexts, answers, ids, where)
     return Questions(contexts, questions, answers, ids, notes)

@@ -12,6 +12,7 @@ from foretune.data.columns import (
     columns_reason,
     guessed_target,
     named_target,
+    text_choice,
 )
 from foretune.data.multilabel import label_separator
 from foretune.data.sheet import Sheet
@@ -21,6 +22,7 @@ from foretune.errors import DataError
 
 SCORE_NAMES = ("score", "similarity", "rating", "stars", "value", "price", "分数", "得分", "评分", "相似度")
 _LABELS = "labels tags genres categories topics keywords classes 标签 类别 关键词"
+TOKENS_READ = "its tokens are read as one text"
 LABELS_NAMES = tuple(_LABELS.split())
 
 
@@ -57,6 +59,14 @@ def tokens_as_text(sheet: Sheet, *targets: str | None) -> str | None:
         return None
     found = token_columns(sheet)
     return found[0] if found and found[0] not in targets else None
+
+
+def text_of(sheet: Sheet, given: Given, target: Choice | None, without: tuple[str, ...] = ()) -> Choice:
+    """Return the column of texts, or that of tokens where there is none. Raises DataError."""
+    tokens = tokens_as_text(sheet, *without, target.column.name if target else None)
+    if given.text is None and tokens is not None:
+        return choice(sheet.profile(tokens), TOKENS_READ)
+    return text_choice(sheet.profiles(without), given.text, target)
 
 
 def class_target(sheet: Sheet, given: Given, without: tuple[str | None, ...]) -> Choice | None:
