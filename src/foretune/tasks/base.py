@@ -253,6 +253,10 @@ class Task(ABC):
         """Return what is scored and shown of a batch; tasks that generate do it here."""
         return self.activate(backbone.forward(batch), batch)
 
+    def comparable(self, outputs: np.ndarray) -> np.ndarray:
+        """Return what of a row's outputs a saved model must repeat up to rounding: no choice that a hair may turn."""
+        return outputs
+
     @abstractmethod
     def decode(
         self, outputs: Sequence[np.ndarray], examples: Examples, encoded: Encoded

@@ -56,6 +56,8 @@ class TokenLabelling(Task):
     headline = "entities"
     pipeline = "token-classification"
     pools = False
+    # F1 of 700 sentences of CoNLL-2003 on MiniLM, five epochs, by the rate: 1.5e-4 74.6, 3e-4 79.0, 6e-4 78.2.
+    rate_factor = 2.0
     Options = LabellingOptions
 
     def __init__(self, label_set: LabelSet, columns: Columns) -> None:
@@ -173,6 +175,10 @@ class TokenLabelling(Task):
 
         probability, best = outputs.softmax(dim=-1).max(dim=-1)
         return torch.stack([best.to(probability.dtype), probability], dim=-1)
+
+    def comparable(self, outputs: np.ndarray) -> np.ndarray:
+        """Return the probabilities of the best classes, (tokens,)."""
+        return outputs[:, 1]
 
     def decode(
         self, outputs: Sequence[np.ndarray], examples: Examples, encoded: Encoded
