@@ -129,6 +129,10 @@ class RichProgress:
         speed = f"; {self._speed()}" if self._live is None and self._last else ""
         self._print(f"epoch {self._last.get('epoch', 0):.1f}: dev {shown}{speed}")
 
+    def _on_sample(self, values: dict[str, Any]) -> None:
+        prompt, text = (" ".join(values[name].split()) for name in ("prompt", "text"))
+        self._print(f"  {prompt} … {text}", "dim")
+
     def _on_trained(self, values: dict[str, Any]) -> None:
         self._waiting = "evaluating, comparing with baselines, saving"
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from foretune.tasks.base import Examples
     from foretune.training.job import Job
 
-MOST = 300  # examples: a baseline may not cost more than the model's own evaluation
+MOST = 200  # examples: a baseline may not cost more than the model's own evaluation
 
 
 def untuned(job: Job, prepared: Prepared, held_out: Examples) -> dict[str, Any]:
@@ -25,9 +25,12 @@ def untuned(job: Job, prepared: Prepared, held_out: Examples) -> dict[str, Any]:
     use_best_attention(backbone.model, job.runtime.device.type, job.runtime.precision)  # type: ignore[arg-type]
     backbone.model.to(job.runtime.device).eval()
     rows = np.arange(len(held_out))
-    if len(rows) > MOST:
+    drawn = not job.task.in_order(held_out)
+    if len(rows) > MOST and not drawn:
+        rows = rows[:MOST]
+    elif len(rows) > MOST:
         rows = np.sort(np.random.default_rng(job.recipe.seed).choice(rows, MOST, replace=False))
     result, _ = Model(backbone, job.task, job.recipe, job.runtime).score(held_out.take(rows))
     scores = {name: result[name] for name in job.task.metrics if name in result}
-    some = f"on {len(rows)} of the {len(held_out):,} held-out examples, drawn at random"
+    some = f"on {len(rows)} of the {len(held_out):,} held-out examples, {'drawn at random' if drawn else 'the first'}"
     return scores | ({"note": some} if len(rows) < len(held_out) else {})

@@ -13,18 +13,13 @@ from torch import Tensor, nn
 from foretune.backbones.layers import LayerMap, longest_list, map_layers
 from foretune.backbones.text import TextBackbone
 from foretune.backbones.tokenize import CHUNK, cut
-from foretune.backbones.writing import Generation, configure, write
+from foretune.backbones.writing import NO_PROBE, Generation, configure, pass_tokens, write
 from foretune.data import store as stores
 from foretune.data.paired_store import IGNORED, PairedStore
 from foretune.data.store import CutReport, RaggedStore, Store
 from foretune.errors import ConfigError
 
-TOKENS = 4096  # of one pass, shared by its beams
 LONGEST_WRITTEN = 1024  # tokens, where the model states no limit
-NO_PROBE = (
-    "{name} has no new head that could be trained alone: its head is pretrained. Take --strategy top-layers, "
-    "lora or full."
-)
 
 
 class Seq2SeqBackbone(TextBackbone):
@@ -33,6 +28,9 @@ class Seq2SeqBackbone(TextBackbone):
     The decoder reads the labels shifted by the model's own rule. Outputs are logits (batch, target tokens,
     vocabulary).
     """
+
+    new_head = False
+    _beams = 1
 
     @property
     def layers(self) -> LayerMap:
@@ -129,7 +127,12 @@ class Seq2SeqBackbone(TextBackbone):
         forced = int(before[0]) if len(before) else None
         own = {"decoder_start_token_id": start, "forced_bos_token_id": forced, "pad_token_id": self.padding}
         configure(self.model, generation, **own)
-        self.pass_limit = TOKENS // (1 if generation.temperature else generation.num_beams)
+        self._beams = generation.beams
+
+    @property
+    def pass_limit(self) -> int:  # type: ignore[override]
+        """Return what the lengths of one pass without gradients add up to at most."""
+        return pass_tokens(self.model, self._beams)
 
     def write(self, batch: dict[str, Tensor], limit: int, seed: int = 0) -> Tensor:
         """Return what the model writes for a batch of sources: ids (batch, at most `limit`), padded."""

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,29 +17,74 @@ from foretune.evaluation.metric_names import named
 from foretune.evaluation.perplexity import PerplexityScores
 from foretune.evaluation.report_sections import table_section
 
+if TYPE_CHECKING:
+    from foretune.tasks.base import Encoded, Examples
+
 SHOWN = 10  # examples in the report that are not chosen: the first rows
 MOST_SAMPLES = 20
+LEAST_TOKENS = 5  # predicted in a row that is worth showing
 
 Decoder = Callable[[NDArray[Any]], list[str]]  # ids (batch, tokens) -> texts
 
 
 @dataclass
 class LossScores:
-    """Perplexity of targets that are given; takes outputs (batch, 2 or more): summed loss and tokens of a row."""
+    """Perplexity of given texts; takes outputs (batch, 2 or more): summed loss and predicted tokens of a row.
 
+    `sizes`: (rows,) bytes of text that each row predicts, for bits per byte.
+    """
+
+    sizes: NDArray[Any] | None = None
     kept: PerplexityScores = field(default_factory=PerplexityScores)
 
     def update(self, outputs: NDArray[Any], targets: NDArray[Any], rows: NDArray[Any] | None = None) -> None:
         """Add one batch."""
-        self.kept.update(outputs[:, 0].astype(np.float64), outputs[:, 1])
+        sizes = None if self.sizes is None else self.sizes[rows]
+        self.kept.update(outputs[:, 0].astype(np.float64), outputs[:, 1], sizes)
 
     def point(self) -> dict[str, float]:
-        """Return perplexity and nats per token."""
+        """Return the metrics without intervals."""
         return self.kept.point()
 
     def result(self, seed: int = 0) -> dict[str, Any]:
-        """Return them with intervals."""
+        """Return the metrics with intervals."""
         return self.kept.result(seed)
+
+
+@dataclass
+class WorstLosses:
+    """The `k` rows that surprise the model most per token, with their texts."""
+
+    k: int
+    encoded: Encoded
+    examples: Examples
+    _heap: list[tuple[float, int]] = field(default_factory=list)
+
+    def update(self, rows: NDArray[Any], outputs: NDArray[Any], targets: NDArray[Any]) -> None:
+        """Look through one batch; see `LossScores` for the outputs."""
+        for row, (loss, tokens) in zip(rows.tolist(), outputs.tolist(), strict=True):
+            if tokens >= LEAST_TOKENS:
+                heapq.heappush(self._heap, (loss / tokens, -row))
+            if len(self._heap) > self.k:
+                heapq.heappop(self._heap)
+
+    def top(self) -> list[dict[str, Any]]:
+        """Return row number, text and nats per token, the greatest first."""
+        found = []
+        for value, row in sorted(self._heap, reverse=True):
+            example = int(self.encoded.examples_of(np.array([-row]))[0])
+            ids = self.encoded.store[-row]  # type: ignore[index]
+            text = self.encoded.info[0].decode(ids.tolist(), skip_special_tokens=True)
+            found.append({"row": int(self.examples.rows[example]), "text": text, "nats_per_token": value})
+        return found
+
+
+def loss_sections(found: Sequence[dict[str, Any]]) -> list[str]:
+    """Return a table of the rows that surprise the model most."""
+    rows = [[each["row"], each["text"], f"{each['nats_per_token']:.2f}"] for each in found]
+    note = "Of a long text its window. Other languages, tables and noise often stand at the top."
+    part = table_section("Most surprising texts first", note, ["row", "text", "nats per token"], rows)
+    return [part] if part else []
 
 
 @dataclass

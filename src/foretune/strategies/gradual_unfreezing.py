@@ -74,6 +74,7 @@ class GradualUnfreezing(Strategy):
             for groups in [
                 layerwise_groups(backbone, settings, recipe.weight_decay, names_from(backbone, depth))
             ]
+            if groups  # a language model's head may be its table of embeddings, which trains last
         ]
         rest = settings.epochs * (1 - self.options.unfreezing)
         return [*phases, Phase("full", rest, layerwise_groups(backbone, settings, recipe.weight_decay))]

@@ -73,7 +73,7 @@ class Lora(Strategy):
 
         if self.options.pooling == "mean":
             backbone.use_mean_pooling()
-        head = set(backbone.layers.head())
+        head = set(backbone.layers.head() if backbone.new_head else ())
         linears = self._linears(backbone, (torch.nn.Linear, Conv1D))
         config = LoraConfig(
             r=self.options.rank, lora_alpha=self.options.alpha, lora_dropout=self.options.lora_dropout,

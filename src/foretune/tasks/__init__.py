@@ -15,6 +15,7 @@ MODULES = (
     "multi_label",
     "audio_classification",
     "seq2seq",
+    "text_generation",
     "similarity",
     "token_labelling",
     "segmentation",

@@ -16,7 +16,7 @@ class Listener(Protocol):
     """Something that is told of events; it must not change the run."""
 
     def on(self, kind: str, values: dict[str, Any]) -> None:
-        """Take one event: note, warning, setup, start, step, evaluation, checkpoint, trained, end."""
+        """Take one event: note, warning, setup, start, step, evaluation, sample, checkpoint, trained, end."""
 
     def close(self) -> None:
         """Finish."""
