@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from foretune import artifact
-from foretune.assemble import assemble, load_backbone
+from foretune.assemble import assemble, load_backbone, with_backbone
 from foretune.errors import ConfigError
 from foretune.forecast.plan import Plan, parse_bytes, parse_duration
 from foretune.model import Model
@@ -68,6 +68,7 @@ def fit(
     import_strategies()
     asked_plan = _plan_of(plan, output)
     prepared = prepare(data, dev, test, given)
+    given = with_backbone(given, prepared.task.name, _open(recipe, options))
     limit = None if budget is None else parse_duration(budget)
     if limit is not None and asked_plan is None and _open(recipe, options):
         asked_plan = _budget_plan(given, prepared, _open(recipe, options), limit, started, listeners)
@@ -124,11 +125,14 @@ def plan(
     from foretune.planning import make_plan
 
     started = time.perf_counter()
+    given = _recipe(recipe).with_changes(**options)
+    prepared = prepare(data, dev, test, given)
+    given = with_backbone(given, prepared.task.name, _open(recipe, options))
     return make_plan(
-        data, dev, test, _recipe(recipe).with_changes(**options), backbones=_names(backbones),
+        None, None, None, given, backbones=_names(backbones),
         strategies=_names(strategies), budget=None if budget is None else parse_duration(budget),
         memory=None if memory is None else parse_bytes(memory), goal=goal, target_score=target_score,
-        tell=tell, started=started,
+        tell=tell, started=started, prepared=prepared,
     )  # fmt: skip
 
 

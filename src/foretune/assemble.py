@@ -15,6 +15,7 @@ from foretune.errors import ConfigError
 from foretune.prepare import Prepared, target_option
 from foretune.recipe import Recipe
 from foretune.strategies.base import Settings, Strategy, Workload
+from foretune.tasks.catalogue import default_backbone
 from foretune.training import machine
 from foretune.training.events import Events, JsonLines, Listener, trackers
 from foretune.training.files import check_space
@@ -27,6 +28,13 @@ if TYPE_CHECKING:
 EXTRA_SPACE = 200 << 20  # bytes for report, events and tokenizer files
 LONGEST_BY_DEFAULT = 512  # tokens
 UNKNOWN_SHARE = 0.05  # of the tokens; above it the vocabulary does not fit the language
+
+
+def with_backbone(recipe: Recipe, task: str, left_open: set[str]) -> Recipe:
+    """Return the recipe with the task's own backbone where the user named none. Raises ConfigError."""
+    if "backbone" not in left_open:
+        return recipe
+    return replace(recipe, backbone=default_backbone(task))
 
 
 def load_backbone(recipe: Recipe, prepared: Prepared) -> Backbone:

@@ -219,21 +219,23 @@ def predict(
 
 @app.command()
 def models(as_json: opt.Json = False) -> None:
-    """List the backbones that --backbone knows by name, and the strategies."""
+    """List the backbones that --backbone knows by name, the strategies and the tasks."""
     with guard(as_json) as out:
         from dataclasses import asdict
 
         from foretune.backbones.catalogue import CATALOGUE
         from foretune.strategies import import_strategies
         from foretune.strategies.base import STRATEGIES
+        from foretune.tasks.catalogue import TASK_INFO
 
         entries = [asdict(entry) for entry in CATALOGUE]
         import_strategies()
         strategies = [{"name": name, "about": STRATEGIES[name].about} for name in STRATEGIES]
+        tasks = [{"name": name, **asdict(info)} for name, info in TASK_INFO.items()]
         if as_json:
-            write_json({"models": entries, "strategies": strategies}, out)
+            write_json({"models": entries, "strategies": strategies, "tasks": tasks}, out)
         else:
-            _tables().show_models(entries, strategies, out)
+            _tables().show_models(entries, strategies, tasks, out)
 
 
 @app.command()

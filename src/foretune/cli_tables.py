@@ -158,8 +158,10 @@ def _confusions(confusion: list[list[int]]) -> list[tuple[int, int, int]]:
     return sorted(found, reverse=True)[:SHOWN_CONFUSIONS]
 
 
-def show_models(entries: list[dict[str, Any]], strategies: list[dict[str, str]], out: TextIO) -> None:
-    """Print the catalogue and the strategies."""
+def show_models(
+    entries: list[dict[str, Any]], strategies: list[dict[str, str]], tasks: list[dict[str, Any]], out: TextIO
+) -> None:
+    """Print the catalogue, the strategies and the tasks."""
     screen = console(out)
     names = ("name", "languages", "layers", "width", "parameters")
     put(screen, f"{names[0]:<21}{names[1]:<15}{names[2]:>6}{names[3]:>7}{names[4]:>12}", style="bold")
@@ -176,6 +178,14 @@ def show_models(entries: list[dict[str, Any]], strategies: list[dict[str, str]],
     put(screen, "\nstrategies (--strategy)", style="bold")
     for strategy in strategies:
         put(screen, f"{strategy['name']:<21}{strategy['about']}")
+    put(screen, "\ntasks (--task, guessed from the data)", style="bold")
+    for task in tasks:
+        put(screen, f"{task['name']:<21}{task['data']}: {task['about']}")
+        put(
+            screen,
+            f"    backbone: {task['backbone'] or 'named with --backbone, such as ' + task['suggestion']}",
+            style="dim",
+        )
 
 
 def show_inspection(found: dict[str, Any], out: TextIO) -> None:

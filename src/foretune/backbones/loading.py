@@ -24,6 +24,10 @@ def load(name: str, task: Task, *, offline: bool, seed: int = 0, saved: bool = F
         return load_scene_backbone(
             name, auto_class=task.auto_class, options=options, offline=offline, seed=seed
         )
+    if task.modality == "image":
+        from foretune.backbones.image_load import load_image_backbone
+
+        return load_image_backbone(name, options=options, offline=offline, seed=seed)
     if task.modality == "audio":
         from foretune.backbones.audio_load import load_audio_backbone
 

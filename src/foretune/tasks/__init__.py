@@ -13,6 +13,7 @@ MODULES = (
     "text_pair",
     "text_regression",
     "multi_label",
+    "image_classification",
     "audio_classification",
     "seq2seq",
     "text_generation",
