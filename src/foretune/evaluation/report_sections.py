@@ -21,6 +21,8 @@ BASELINE_NAMES = {
     "position_majority": "Usual class at each place of the picture",
     "usual_boxes": "Usual boxes at their usual places",
     "mean": "Mean of the training targets",
+    "mfcc_logreg": "Cepstra + logistic regression",
+    "most_frequent": "The most frequent transcript",
     "tfidf_logreg": "TF-IDF + logistic regression",
     "tfidf_pair_logreg": "TF-IDF of both texts + logistic regression",
     "tfidf_ridge": "TF-IDF + ridge regression",
