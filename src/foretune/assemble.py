@@ -70,7 +70,8 @@ def assemble(
     if added:
         text = f"{added:,} characters that {backbone.name} does not know were added to its vocabulary."
         prepared.notes.append(f"{text} A backbone for this language may do better (`foretune models`).")
-    longest = recipe.max_tokens or min(backbone.max_length, LONGEST_BY_DEFAULT)
+    usual = LONGEST_BY_DEFAULT if backbone.unit == "tokens" else backbone.max_length
+    longest = recipe.max_tokens or min(backbone.max_length, usual)
     encode = partial(
         task.encode, backbone, max_length=longest, truncation=recipe.truncation, seed=recipe.seed
     )
