@@ -177,5 +177,6 @@ def _announce(job: Job, prepared: Prepared) -> None:
         lr=settings.lr or None,
         epochs=settings.epochs or None,
         batch_tokens=settings.batch_tokens,
+        unit=job.backbone.unit,
         train=len(job.train),
     )

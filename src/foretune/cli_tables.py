@@ -51,10 +51,14 @@ def _training(train: dict[str, Any]) -> str:
     )
     return (
         f"Trained for {duration(train['seconds'])}, {train['epochs']:.1f} epochs{early}. "
-        f"{train['examples_per_s']:,.0f} examples/s, {train['tokens_per_s']:,.0f} tokens/s, "
+        f"{train['examples_per_s']:,.0f} examples/s, {_tokens(train)}"
         f"{train['fraction_of_peak']:.0%} of the matrix-multiply peak ({peak:,.0f} GFLOP/s, "
         f"{train['precision']}), {train['peak_memory_bytes'] / 1e9:.1f} GB of memory at most."
     )
+
+
+def _tokens(train: dict[str, Any]) -> str:
+    return f"{train['tokens_per_s']:,.0f} tokens/s, " if train.get("unit", "tokens") == "tokens" else ""
 
 
 def _held_to(held: dict[str, Any]) -> str:
@@ -114,7 +118,7 @@ def _places(model: Model, screen: Console) -> None:
     put(screen, f"\nModel:  {folder}")
     if (folder / "report.html").exists():
         put(screen, f"Report: {folder / 'report.html'}")
-    put(screen, f"Next:   foretune predict {shlex.quote(str(folder))} YOUR_TEXTS.csv")
+    put(screen, f"Next:   foretune predict {shlex.quote(str(folder))} YOUR_DATA")
 
 
 def show_evaluation(model: Model, data: str, result: dict[str, Any], out: TextIO) -> None:

@@ -57,7 +57,7 @@ class RichProgress:
     def __init__(self, *, quiet: bool = False, screen: Console | None = None) -> None:
         self.console, self.quiet = screen or console(), quiet
         self._waiting = "reading data, loading the backbone"
-        self._peak, self._metric, self._epochs = 0.0, "", 0.0
+        self._peak, self._metric, self._epochs, self._unit = 0.0, "", 0.0, "tokens"
         self._score: float | None = None
         self._total = self._first = 0
         self._last: dict[str, Any] = {}
@@ -100,10 +100,11 @@ class RichProgress:
 
     def _on_setup(self, values: dict[str, Any]) -> None:
         self._peak, self._metric, self._epochs = values["peak_flops"], values["metric"], values["epochs"]
+        self._unit = values.get("unit", "tokens")
         self._print(
             f"{values['backbone']}, {values['strategy']}, {values['precision']} on {values['device']} "
             f"({values['peak_flops'] / 1e9:,.0f} GFLOP/s at most): {values['train']:,} examples, "
-            f"{values['epochs']:g} epochs, {values['batch_tokens']:,} tokens a step, rate {values['lr']:.2g}",
+            f"{values['epochs']:g} epochs, {values['batch_tokens']:,} {values.get('unit', 'tokens')} a step, rate {values['lr']:.2g}",
             "dim",
         )
 
@@ -152,7 +153,8 @@ class RichProgress:
     def _speed(self) -> str:
         values = self._last
         parts = [f"loss {values['loss']:.3f}", f"{values['examples_per_s']:,.0f} examples/s"]
-        parts.append(f"{values['tokens_per_s']:,.0f} tokens/s")
+        if self._unit == "tokens":
+            parts.append(f"{values['tokens_per_s']:,.0f} tokens/s")
         if self._peak:
             parts.append(f"{values['flops_per_s'] / self._peak:.0%} of peak")
         return ", ".join(parts)

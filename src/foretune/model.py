@@ -170,7 +170,8 @@ class Model:
                 raise DataError(
                     f"There is no column {given!r}.{did_you_mean(given, table.columns)} Columns: {found}."
                 )
-        return table.drop(columns=[own for own in renamed.values() if own in table]).rename(columns=renamed)
+        named = table.drop(columns=[own for own in renamed.values() if own in table]).rename(columns=renamed)
+        return self.task.tidy(named, columns)
 
     def encode(self, examples: Examples) -> Encoded:
         """Return examples as the backbone reads them, prepared as in training."""

@@ -158,6 +158,7 @@ def _training(job: Job, progress: Progress) -> dict[str, Any]:
         "seconds": progress.seconds,
         "examples_per_s": progress.examples / seconds,
         "tokens_per_s": progress.tokens / seconds,
+        "unit": job.backbone.unit,  # what is counted as tokens
         "fraction_of_peak": progress.flops / seconds / peak,
         "peak_flops": peak,
         "padding_share": 1 - progress.tokens / max(progress.padded_tokens, 1),

@@ -68,6 +68,7 @@ def prepare(train: Any, dev: Any, test: Any, recipe: Recipe) -> Prepared:
         need_target="labels" not in recipe.options,
     )  # fmt: skip
     kind, columns = task_class(chosen.task), chosen.columns
+    table = kind.tidy(table, columns)
     notes = [chosen.reason]
     warnings = list(kind.audit(table, columns, where="train"))
     task = kind.from_table(table, columns, recipe)
@@ -78,7 +79,7 @@ def prepare(train: Any, dev: Any, test: Any, recipe: Recipe) -> Prepared:
     }
     for name, source in (("dev", dev), ("test", test)):
         if source is not None:
-            other = _other(source, columns, recipe, name)
+            other = kind.tidy(_other(source, columns, recipe, name), columns)
             warnings += kind.audit(other, columns, where=name)
             warnings += kind.overlap(table, other, columns, name)
             parts[name] = task.examples(other, where=name)

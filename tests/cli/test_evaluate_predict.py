@@ -117,14 +117,15 @@ def test_predict_blank_texts(invoke, fitted, tmp_path: Path) -> None:
     assert invoke("predict", fitted.folder, "-", input="").exit_code == 1
 
 
-def test_predict_output_that_cannot_be_written(invoke, table: Path, tmp_path: Path) -> None:
-    """The output is checked first: the model folder does not even exist."""
+def test_predict_output_that_cannot_be_written(invoke, fitted, table: Path, tmp_path: Path) -> None:
+    """A file's name is checked first: the model folder does not even exist. Folders are for some tasks only."""
     for output, code, part in (
         (tmp_path / "no" / "p.csv", 1, "cannot be written"),
         (tmp_path / "p.xlsx", 2, ".jsonl, .csv, .tsv"),
         (tmp_path, 2, "expected a file"),
     ):
-        result = invoke("predict", tmp_path / "missing", table, "-o", output)
+        model = fitted.folder if output == tmp_path else tmp_path / "missing"
+        result = invoke("predict", model, table, "-o", output)
         assert result.exit_code == code
         assert part in result.stderr
 

@@ -101,13 +101,16 @@ class Task(ABC):
     pipeline: ClassVar[str | None] = None  # of transformers, that runs the saved model: for the model card
     example: ClassVar[str] = '"your text"'  # of an input, as Python, for the model card
     gives_probabilities: ClassVar[bool] = False  # one per label and example, that sum to 1
+    reads_words: ClassVar[bool] = False  # lists of tokens in the table stay lists
     pools: ClassVar[bool] = (
         True  # False: the head reads every token, so no mean over them may be put before it
     )
     file_key: ClassVar[str | None] = None  # of what `foretune predict` writes as a PNG per input
     chunk: ClassVar[int] = 4096  # inputs that are predicted at a time: all of their outputs are held
     forecasts: ClassVar[bool] = False  # whether `foretune plan` can forecast its score
-    rate_factor: ClassVar[float] = 1.0  # on the strategy's learning rate, which was measured on classification
+    rate_factor: ClassVar[float] = (
+        1.0  # on the strategy's learning rate, which was measured on classification
+    )
     scores_untuned: ClassVar[bool] = False  # whether the pretrained model can do the task: a baseline then
     Options: ClassVar[type] = TaskOptions
     columns: Columns
@@ -142,6 +145,26 @@ class Task(ABC):
     @abstractmethod
     def from_state(cls, state: dict[str, Any]) -> Task:
         """Make the task of a saved model."""
+
+    @classmethod
+    def tidy(cls, table: pd.DataFrame, columns: Columns) -> pd.DataFrame:
+        """Return the table as this task reads it: lists of tokens joined to texts, but where words are wanted."""
+        from foretune.data.cells import as_texts, is_list
+
+        if cls.modality != "text" or cls.reads_words:
+            return table
+        listed = [
+            name
+            for name in (columns.text, columns.second)
+            if name in table and any(map(is_list, table[name]))
+        ]
+        tidied = (
+            table.assign(**{str(name): as_texts(table[name].tolist()) for name in listed})
+            if listed
+            else table
+        )
+        tidied.attrs.update(table.attrs)
+        return tidied
 
     @property
     def labels(self) -> tuple[str, ...]:
