@@ -241,7 +241,9 @@ def models(as_json: opt.Json = False) -> None:
 @app.command()
 def inspect(
     data: opt.Data,
+    task: opt.Task = None,
     text: opt.Text = None,
+    second: opt.Second = None,
     target: opt.Target = None,
     separator: opt.Separator = None,
     offline: opt.Offline = False,
@@ -253,7 +255,8 @@ def inspect(
 
         if offline:
             go_offline()
-        found = inspect_data(data, text=text, target=target, separator=separator, offline=offline)
+        columns = {"text": text, "second": second, "target": target, "task": task or "auto"}
+        found = inspect_data(data, **columns, separator=separator, offline=offline)
         write_json(found, out) if as_json else _tables().show_inspection(found, out)
 
 

@@ -208,11 +208,12 @@ def show_inspection(found: dict[str, Any], out: TextIO) -> None:
     if found["classes"]:
         screen.print(_class_counts(found["classes"]))
     lengths = found["lengths"]
-    put(
-        screen,
-        f"Characters per text: {lengths['median']:,.0f} (median), {lengths['p95']:,.0f} (95 % are shorter), "
-        f"{lengths['max']:,.0f} (longest).",
-    )
+    if lengths is not None:
+        put(
+            screen,
+            f"Characters per text: {lengths['median']:,.0f} (median), {lengths['p95']:,.0f} (95 % are shorter), "
+            f"{lengths['max']:,.0f} (longest).",
+        )
     for warning in found["warnings"]:
         put(screen, f"Warning: {warning}", style="yellow")
 

@@ -104,7 +104,8 @@ class RichProgress:
         self._print(
             f"{values['backbone']}, {values['strategy']}, {values['precision']} on {values['device']} "
             f"({values['peak_flops'] / 1e9:,.0f} GFLOP/s at most): {values['train']:,} examples, "
-            f"{values['epochs']:g} epochs, {values['batch_tokens']:,} {values.get('unit', 'tokens')} a step, rate {values['lr']:.2g}",
+            f"{values['epochs']:g} epochs, {values['batch_tokens']:,} {values.get('unit', 'tokens')} a step, "
+            f"rate {values['lr']:.2g}",
             "dim",
         )
 

@@ -60,6 +60,14 @@ def test_similarity_scores_are_recognised_as_regression():
         infer_columns(read_table(SHARED / "stsb" / "dev.csv"))
 
 
-def test_token_lists_are_no_text():
-    with pytest.raises(DataError, match="Columns: tokens, tags, intent"):
-        inspect_data(SHARED / "snips" / "dev.jsonl")
+def test_token_lists_are_words_to_be_labelled_or_texts_of_a_class():
+    found = inspect_data(SHARED / "snips" / "dev.jsonl")
+    assert (found["task"], found["text"], found["target"]) == ("token-labelling", "tokens", "tags")
+    intents = inspect_data(SHARED / "snips" / "dev.jsonl", target="intent")
+    assert intents["task"] == "text-classification" and len(intents["classes"]) == 7
+
+
+def test_pairs_repeat_only_as_pairs():
+    found = inspect_data(SHARED / "stsb" / "dev.csv")
+    assert (found["task"], found["second"]) == ("pair-regression", "text_b")
+    assert found["duplicates"] < 15 and found["lengths"]["median"] > 80
