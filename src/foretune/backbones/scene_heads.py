@@ -110,7 +110,7 @@ class Detector(FCOS):
             head=FCOSHead(width, 1, classes, convolutions),
         )  # fmt: skip
 
-    def forward(  # type: ignore[override]
+    def forward(
         self, numbers: Tensor, targets: list[dict[str, Tensor]] | None = None
     ) -> tuple[Tensor, Tensor | None]:
         """Return findings (batch, places, classes + 4) and, with targets, the loss averaged over objects.

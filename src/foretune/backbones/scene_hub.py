@@ -22,7 +22,7 @@ AUTO = {"segmentation": "AutoModelForSemanticSegmentation", "detection": "AutoMo
 class HubSceneBackbone(SceneBackbone):
     """A segmenter or detector of transformers; `processor` is saved as it was loaded."""
 
-    snippet = ""
+    unit = "pretrained scenes"  # most of the head is pretrained as well, so that rates are smaller
 
     def __init__(
         self, name: str, model: nn.Module, look: Look, source: Source, kind: str, processor: Any

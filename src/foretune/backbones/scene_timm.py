@@ -34,6 +34,7 @@ class TimmSceneBackbone(SceneBackbone):
         self, name: str, model: nn.Module, trunk: Trunk, look: Look, source: Source, config: dict[str, Any]
     ) -> None:
         self.config = config
+        self.snippet = SNIPPETS[config[KIND]] if trunk.plain is None else ""
         super().__init__(name, model, trunk, look, source)
 
     def head_names(self) -> tuple[str, ...]:
@@ -66,12 +67,6 @@ class TimmSceneBackbone(SceneBackbone):
             batch["loss"] = loss
         batch["overlap"] = torch.tensor(OVERLAP)
         return findings.float()
-
-    @property
-    def snippet(self) -> str:
-        """Return Python that runs a saved folder without Foretune; none for plain Vision Transformers."""
-        plain = isinstance(self.trunk, Trunk) and self.trunk.plain is not None
-        return "" if plain else SNIPPETS[self.config[KIND]]
 
     def save(self, folder: Path) -> None:
         """Write config.json and model.safetensors."""
@@ -178,8 +173,8 @@ def _levels(architecture: str, wanted: Sequence[int]) -> tuple[int, ...]:
     import timm
 
     with torch.device("meta"):
-        info = timm.create_model(architecture, features_only=True, pretrained=False).feature_info
-    strides = [each["reduction"] for each in info.info]
+        network: Any = timm.create_model(architecture, features_only=True, pretrained=False)
+    strides = [each["reduction"] for each in network.feature_info.info]
     by_stride = {stride: index for index, stride in enumerate(strides)}
     found = tuple(by_stride[stride] for stride in wanted if stride in by_stride)
     return found if len(found) > 1 else tuple(range(len(strides)))[-2:]

@@ -121,9 +121,12 @@ class SceneTask(Task):
     def adjusted(self, settings: Settings, work: Workload) -> Settings:
         """Return settings for these heads: pictures are few and large, so batches are small.
 
-        Measured with ResNet-18 on CamVid and BCCD. The head starts at random, the trunk does not: its lower
-        stages take far smaller rates.
+        Measured with ResNet-18 on CamVid and BCCD. A new head starts at random, its trunk does not: the lower
+        stages take far smaller rates. Whole models of transformers take the rate that DETR and SegFormer were
+        trained at (Carion et al. 2020; Xie et al. 2021).
         """
         batch = 8 if work.examples >= 64 else 4
         epochs = float(np.clip(3000 / max(work.examples, 1), 4, 40))
-        return replace(settings, lr=1e-3, epochs=epochs, batch_tokens=batch, layer_decay=0.6)
+        whole = work.unit == "pretrained scenes"
+        lr, decay = (1e-4, 0.9) if whole else (1e-3, 0.6)
+        return replace(settings, lr=lr, epochs=epochs, batch_tokens=batch, layer_decay=decay)

@@ -180,8 +180,7 @@ class Segmentation(SceneTask):
 
     def baselines(self, train: Examples, held_out: Examples, seed: int) -> dict[str, Any]:
         """Return the scores of the majority class, everywhere and at each place of the picture."""
-        masks = [self._opened(part) for part in (train, held_out)]
-        return mask_baselines(*masks, len(self.names), seed)
+        return mask_baselines(self._opened(train), self._opened(held_out), len(self.names), seed)
 
     def _opened(self, examples: Examples) -> list[np.ndarray]:
         assert examples.targets is not None
