@@ -35,7 +35,8 @@ def map_audio_layers(model: Any) -> LayerMap:
         return LayerMap("", (), {name: 2 for name, _ in model.named_parameters()})
     if hasattr(base, "encoder") and hasattr(base, "decoder"):
         return _encoder_and_decoder(model, prefix, base)
-    path, layers = longest_list(base, prefix)
+    inner = hasattr(base, "encoder")  # beside the convolutions, of which there may be more
+    path, layers = longest_list(base.encoder, f"{prefix}.encoder") if inner else longest_list(base, prefix)
     depth: dict[str, int] = {}
     seen = False
     for name, _ in model.named_parameters():

@@ -15,7 +15,6 @@ from foretune.data.image_store import digests, in_order
 from foretune.data.media import require
 from foretune.data.sounds import probe_sound, read_sound
 from foretune.data.store import CutReport
-from foretune.data.text import counted
 from foretune.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -68,8 +67,8 @@ class SoundCuts(CutReport):
         if not self.cut_examples:
             return None
         return (
-            f"{self.cut_examples:,} of {counted(self.examples, 'sound')} ({self.cut_examples / self.examples:.1%}) "
-            f"longer than {max_length * self.seconds:.1f} s; {self.cut_tokens / self.tokens:.1%} of all sound was cut."
+            f"{self.cut_examples:,} of {self.examples:,} sounds ({self.cut_examples / self.examples:.1%}) are longer "
+            f"than {max_length * self.seconds:.1f} s; {self.cut_tokens / self.tokens:.1%} of all sound was cut."
         )
 
 

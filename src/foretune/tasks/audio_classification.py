@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
     from foretune.backbones.base import Backbone
     from foretune.recipe import Recipe
+    from foretune.strategies.base import Settings, Workload
 
+BATCH = 16  # sounds of a step at least, as far as they fit into …
+MOST_FRAMES = 8192  # … so many frames
 PROBE_RATE = 16_000  # of the sounds on which a saved model is tried
 
 
@@ -126,6 +129,10 @@ class AudioClassification(TextClassification):
         assert isinstance(store, SoundStore)
         return Encoded(store.augmented(self.augmentation) if training else store, examples.targets)
 
+    def adjusted(self, settings: Settings, work: Workload) -> Settings:
+        """Return the settings with batches of `BATCH` sounds: one is as long as many sentences."""
+        return several(settings, work)
+
     def worst(self, examples: Examples, encoded: Encoded, k: int) -> MistakenSounds:
         """Return a keeper of the most confident mistakes."""
         return MistakenSounds(Mistakes(k), examples, self.names)
@@ -155,6 +162,12 @@ class MistakenSounds(ConfidentMistakes):
             {**each, "text": sound if isinstance(sound, str) else "a sound in memory", "sound": sound}
             for each, sound in zip(super().top(), sounds, strict=True)
         ]
+
+
+def several(settings: Settings, work: Workload) -> Settings:
+    """Return settings whose batches hold at least `BATCH` sounds of the usual length, where `MOST_FRAMES` allow it."""
+    wanted = min(BATCH * work.tokens // max(work.examples, 1), MOST_FRAMES)
+    return replace(settings, batch_tokens=max(settings.batch_tokens, wanted))
 
 
 def sound_paths(table: pd.DataFrame, column: str) -> list[str]:
