@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from foretune.backbones.base import Backbone
@@ -29,18 +29,32 @@ def load(name: str, task: Task, *, offline: bool, seed: int = 0, saved: bool = F
 
         return load_image_backbone(name, options=options, offline=offline, seed=seed)
     if task.modality == "audio":
-        from foretune.backbones.audio_load import load_audio_backbone
-
-        seconds = None if saved else getattr(task, "seconds", None)
-        return load_audio_backbone(
-            name, auto_class=task.auto_class, options=options, offline=offline, seed=seed, seconds=seconds
-        )
+        return _audio(name, task, options, offline=offline, seed=seed, saved=saved)
     kind = _kind(name, task, offline)
     backbone = load_text_backbone(
         name, auto_class=task.auto_class, options=options, offline=offline, seed=seed, kind=kind
     )
     backbone.pools = task.pools
     return backbone
+
+
+def _audio(
+    name: str, task: Any, options: dict[str, Any], *, offline: bool, seed: int, saved: bool
+) -> Backbone:
+    """Return a backbone for sounds, whose window is cut to the longest training sound, or is as it was saved."""
+    from foretune.backbones.audio_load import load_audio_backbone
+
+    seconds = None if saved else task.seconds
+    if task.name == "speech-recognition":
+        from foretune.backbones.speech import load_speech_backbone
+
+        return load_speech_backbone(
+            name, characters=task.characters, language=task.options.language, offline=offline, seed=seed,
+            seconds=seconds,
+        )  # fmt: skip
+    return load_audio_backbone(
+        name, auto_class=task.auto_class, options=options, offline=offline, seed=seed, seconds=seconds
+    )
 
 
 def _kind(name: str, task: Task, offline: bool) -> type[TextBackbone]:

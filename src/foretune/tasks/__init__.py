@@ -15,6 +15,7 @@ MODULES = (
     "multi_label",
     "image_classification",
     "audio_classification",
+    "speech_recognition",
     "seq2seq",
     "text_generation",
     "similarity",

@@ -1,0 +1,87 @@
+"""What a speech recogniser writes with: its tokenizer, and a character vocabulary where the model has none."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from foretune.errors import ConfigError
+
+CTC, SEQ2SEQ = "ctc", "seq2seq"
+BLANK, UNKNOWN, BETWEEN = "[PAD]", "[UNK]", "|"  # as wav2vec 2.0 names them; the blank is the padding token
+
+
+@dataclass(frozen=True)
+class Transcriber:
+    """A tokenizer and the way of writing: "ctc", a letter or the blank for every frame, or "seq2seq", by a decoder.
+
+    `blank`: id of the blank, and of the padding.
+    """
+
+    tokenizer: Any
+    way: str
+    blank: int
+
+    def ids(self, texts: Sequence[str], start: int | None = None) -> list[np.ndarray]:
+        """Return the ids of transcripts; `start`, which the decoder is given first, is no part of them."""
+        if self.way == CTC:
+            return [self._letters(text) for text in texts]
+        found = [np.asarray(ids, np.int32) for ids in self.tokenizer(list(texts)).input_ids]
+        return [ids[1:] if len(ids) and ids[0] == start else ids for ids in found]
+
+    def _letters(self, text: str) -> np.ndarray:
+        """Return a text's ids in the case that the vocabulary has; letters it lacks become its unknown token."""
+        known = self.tokenizer.get_vocab()
+        letters = [letter for letter in known if len(letter) == 1 and letter.isalpha()]
+        spaced = " ".join(text.split())
+        if letters and not any(letter.islower() for letter in letters):
+            spaced = spaced.upper()
+        elif letters and not any(letter.isupper() for letter in letters):
+            spaced = spaced.lower()
+        return np.asarray(self.tokenizer(spaced).input_ids, np.int32)
+
+    def text(self, ids: np.ndarray) -> str:
+        """Return the text of written ids (tokens,); for CTC one per frame: repeats and blanks are taken out.
+
+        Graves et al. 2006, section 3.1: the labelling that a path of frames stands for.
+        """
+        ids = ids.astype(np.int64)
+        if self.way == CTC:
+            ids = ids[np.flatnonzero(np.diff(ids, prepend=-1))]
+            return str(self.tokenizer.decode(ids[ids != self.blank].tolist(), group_tokens=False)).strip()
+        return str(self.tokenizer.decode(ids.tolist(), skip_special_tokens=True)).strip()
+
+
+def characters_of(texts: Sequence[str]) -> str:
+    """Return the characters of transcripts, each once, in order; blanks are written as BETWEEN."""
+    found = {letter for text in texts for letter in " ".join(text.split())} - {" "}
+    if BETWEEN in found:
+        raise ConfigError(
+            f"The transcripts hold {BETWEEN!r}, which stands for the blank between words in a character vocabulary. "
+            "Take it out."
+        )
+    return "".join(sorted(found))
+
+
+def character_tokenizer(characters: str) -> Any:
+    """Return a tokenizer of single characters, with blank, unknown and the mark between words before them."""
+    from transformers import Wav2Vec2CTCTokenizer
+
+    names = [BLANK, UNKNOWN, BETWEEN, *characters]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "vocab.json"
+        file.write_text(json.dumps({name: i for i, name in enumerate(names)}, ensure_ascii=False), "utf-8")
+        return Wav2Vec2CTCTokenizer(
+            str(file),
+            unk_token=UNKNOWN,
+            pad_token=BLANK,
+            word_delimiter_token=BETWEEN,
+            bos_token=None,
+            eos_token=None,
+        )
