@@ -40,8 +40,8 @@ def depths(backbone, phase):
 
 
 def test_all_strategies_are_there_and_describe_themselves():
-    assert tuple(STRATEGIES) == ALL
-    assert all(len(STRATEGIES[name].about) > 30 for name in ALL)
+    assert tuple(STRATEGIES) == (*ALL, "zero-shot")  # which trains nothing: tests/tasks/test_zero_shot.py
+    assert all(len(STRATEGIES[name].about) > 30 for name in STRATEGIES)
 
 
 @pytest.mark.parametrize("name", ALL)
