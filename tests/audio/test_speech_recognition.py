@@ -145,7 +145,7 @@ def test_ctc_learns(fit, tmp_path):
     assert model.record["metrics"]["dev"]["cer"]["value"] < 0.5
 
 
-@pytest.mark.parametrize("way", ["ctc", "seq2seq"])
+@pytest.mark.parametrize("way", ["ctc", pytest.param("seq2seq", marks=pytest.mark.slow)])
 def test_resumed_run_ends_bit_identical(bare, fit, writer_folder, models, tmp_path, stop_at, way):
     settings = {"backbone": writer_folder if way == "seq2seq" else models("wav2vec2"), "checkpoint_seconds": 0.0,
                 "batch_tokens": 400, "micro_tokens": 200, "dropout": 0.1, "epochs": 1.0, "test_fraction": 0.0,
@@ -179,7 +179,8 @@ def test_labels_are_read_one_behind(writer_folder):
     assert (shifted >= 0).all() and shifted.shape == labels.shape
 
 
-@pytest.mark.parametrize("strategy", ["top-layers", pytest.param("lora", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["top-layers", "lora"])
 def test_parts_of_a_decoder_train(bare, fit, writer_folder, tmp_path, strategy):
     model = fit(tmp_path / "run", backbone=writer_folder, strategy=strategy, epochs=1.0)
     assert model.record["train"]["steps"] >= 1
@@ -213,14 +214,16 @@ print(json.dumps(found["text"]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["ctc", "seq2seq"])
 def test_plain_transformers_runs_it(bare, fit, writer_folder, models, manifest, tmp_path, way):
     backbone = writer_folder if way == "seq2seq" else models("wav2vec2")
     model = fit(tmp_path / "run", backbone=backbone, epochs=8.0, lr=5e-3)
     path = str(manifest.parent / "5.wav")
     out = subprocess.run(
-        [sys.executable, "-c", PLAIN, str(model.path), path], capture_output=True, text=True, check=True
+        [sys.executable, "-c", PLAIN, str(model.path), path], capture_output=True, text=True, check=False
     )
+    assert out.returncode == 0, out.stderr[-2000:]
     ours = model.predict(path)[0]
     theirs = json.loads(out.stdout.splitlines()[-1]).strip()
     assert theirs.startswith(ours) if way == "seq2seq" else theirs == ours

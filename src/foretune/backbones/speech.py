@@ -92,7 +92,7 @@ class SpeechBackbone(AudioBackbone):
             if name in batch
         }
         # On a CPU autocast turns all weights into bf16 anew for every token.
-        with torch.autocast("cpu", enabled=False):
+        with torch.autocast("cpu", enabled=False), quiet():  # of two limits on the length the lower one holds
             written: Tensor = self.model.generate(
                 **given, max_new_tokens=min(limit, self.longest_written or limit), **options
             )
@@ -177,8 +177,9 @@ def _tokenizer(source: Source, common: dict[str, Any], config: Any) -> Any | Non
 
 
 def _speak(model: Any, tokenizer: Any, language: str) -> None:
-    """Settle the language of a multilingual Whisper. Raises BackboneError where it is open or unknown."""
+    """Settle how long a decoder writes and a multilingual Whisper's language. Raises BackboneError without one."""
     config = model.generation_config
+    config.max_length = model.config.max_target_positions
     if not getattr(config, "is_multilingual", False):
         return
     chosen = language or getattr(config, "language", None)
