@@ -39,17 +39,12 @@ class AudioBackbone(Backbone):
     model: Any
 
     def __init__(self, name: str, model: Any, extractor: Any, source: Source, window: int | None) -> None:
-        self.name, self.model, self.extractor, self.source, self.window = (
-            name,
-            model,
-            extractor,
-            source,
-            window,
-        )
+        self.name, self.model, self.source = name, model, source
+        self.extractor, self.window = extractor, window
         self.rate = int(extractor.sampling_rate)
-        self._places = 0 if window is None else self._tried_places()
         self._fixed_features = False  # whether `linear_head` left a linear map of fixed features
         self.layers_changed()
+        self._places = 0 if window is None else self._tried_places()
 
     @property
     def layers(self) -> LayerMap:
@@ -157,7 +152,6 @@ class AudioBackbone(Backbone):
 
     def _tried_places(self) -> int:
         """Return the frames that the first layer sees of a window."""
-        self._map, self._split, self._points = None, None, None
         with torch.no_grad(), evaluating(self.model):
             seen = self._found_layers().read(lambda: self._run(self._sample(self.rate // 2)), [0])
         return int(seen[0].shape[1])

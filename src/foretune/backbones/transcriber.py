@@ -7,11 +7,15 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from foretune.errors import ConfigError
+from foretune.data.text import row_list
+from foretune.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from foretune.data.store import RaggedStore
 
 CTC, SEQ2SEQ = "ctc", "seq2seq"
 BLANK, UNKNOWN, BETWEEN = "[PAD]", "[UNK]", "|"  # as wav2vec 2.0 names them; the blank is the padding token
@@ -84,4 +88,25 @@ def character_tokenizer(characters: str) -> Any:
             word_delimiter_token=BETWEEN,
             bos_token=None,
             eos_token=None,
+        )
+
+
+def check_room(frames: np.ndarray, labels: RaggedStore, most: int | None, rows: np.ndarray) -> None:
+    """Raise DataError for transcripts that their sounds' frames, (n,), or a decoder of `most` tokens cannot hold.
+
+    `rows`: (n,) 1-based row numbers, for the message.
+    """
+    if most is not None:
+        wrong, why = labels.lengths > most, f"longer than the {most} tokens that the decoder writes"
+    else:
+        repeats = np.array(
+            [int((np.diff(labels[row]) == 0).sum()) for row in range(len(labels))], dtype=np.int64
+        )
+        wrong = labels.lengths + repeats > frames  # a blank must part equal letters
+        why = "too long for how short their sounds are: CTC writes at most one letter per frame"
+    if wrong.any():
+        found = np.flatnonzero(wrong)
+        raise DataError(
+            f"{len(found)} of {len(labels):,} transcripts are {why} ({row_list((rows[found] - 1).tolist())}). Check "
+            "that these belong to their sounds, cut the sounds up, or remove the rows."
         )

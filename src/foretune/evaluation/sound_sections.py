@@ -16,7 +16,6 @@ from foretune.evaluation.svg import escape
 SHOWN = 24
 SECONDS = 10.0  # drawn of a sound
 
-#: A section's title, what is said below it, and its pictures: (sound, caption in plain text) each.
 _CELL = 'style="display:inline-block;margin:.4em;vertical-align:top;max-width:170px"'
 
 

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from foretune.backbones.transcriber import CTC, Transcriber, characters_of
+from foretune.backbones.transcriber import CTC, Transcriber, characters_of, check_room
 from foretune.data.columns import Columns
 from foretune.data.paired_store import IGNORED, LabelRows
 from foretune.data.sound_augment import SoundAugmentation
-from foretune.data.sound_store import SoundStore, durations, sound_digests
-from foretune.data.text import row_list
+from foretune.data.sound_store import durations, sound_digests
 from foretune.data.transcripts import _check_filled as check_filled
 from foretune.errors import ConfigError, DataError
+from foretune.evaluation.heard import SpeechScores, WorstHeard, heard_sections
 from foretune.evaluation.language import script_of
-from foretune.evaluation.report_sections import table_section
-from foretune.evaluation.transcription import (
-    TRANSCRIPTION_METRICS,
-    TranscriptionScores,
-    edits,
-    normalise_transcript,
-)
+from foretune.evaluation.transcription import TRANSCRIPTION_METRICS, TranscriptionScores
 from foretune.evaluation.written import LossScores
 from foretune.tasks.audio_classification import (
     copy_warnings,
@@ -190,7 +182,7 @@ class SpeechRecognition(Task):
         if examples.targets is None:
             return Encoded(store, info=model.writer)
         labels = model.labels(examples.targets.tolist())
-        _check_lengths(store, labels, model.longest_written, examples.rows)
+        check_room(store.lengths, labels, model.longest_written, examples.rows)
         self.longest = self.longest or int(labels.lengths.max())
         return Encoded(store.labelled(labels), LabelRows(labels), info=model.writer)
 
@@ -267,7 +259,7 @@ class SpeechRecognition(Task):
         """Return an empty accumulator of error rates, and of perplexity where a decoder writes."""
         assert examples.targets is not None
         losses = LossScores() if encoded.info.way != CTC else None
-        return SpeechScores(encoded.info, examples.targets, losses)
+        return SpeechScores(encoded.info.text, examples.targets, losses)
 
     def progress(self, examples: Examples, encoded: Encoded) -> Any:
         """Return an empty accumulator: of error rates for CTC, of perplexity where a decoder would have to write."""
@@ -279,16 +271,11 @@ class SpeechRecognition(Task):
 
     def worst(self, examples: Examples, encoded: Encoded, k: int) -> WorstHeard | None:
         """Return a keeper of the sounds with the most wrong letters."""
-        return None if k == 0 or examples.targets is None else WorstHeard(k, encoded.info, examples)
+        return None if k == 0 or examples.targets is None else WorstHeard(k, encoded.info.text, examples)
 
     def sections(self, result: dict[str, Any], worst: list[dict[str, Any]]) -> list[str]:
         """Return the table of the worst transcripts."""
-        rows = [[each["text"], each["true"], each["predicted"], f"{each['edits']:.0f}"] for each in worst]
-        note = "Letters to change, put in or take out, as the error rate counts them. Listen to these first."
-        part = table_section(
-            "Sounds that were heard worst", note, ["sound", "said", "heard", "letters"], rows
-        )
-        return [part] if part else []
+        return heard_sections(worst)
 
     def baselines(self, train: Examples, held_out: Examples, seed: int) -> dict[str, Any]:
         """Return the error rates of always writing the most frequent transcript."""
@@ -297,68 +284,6 @@ class SpeechRecognition(Task):
         scores = TranscriptionScores()
         scores.update([usual] * len(held_out), held_out.targets.tolist())
         return {"most_frequent": {name: scores.result(seed)[name] for name in TRANSCRIPTION_METRICS}}
-
-
-@dataclass
-class SpeechScores:
-    """Error rates of what was written beside the transcripts, and the perplexity of these where `losses` is given."""
-
-    writer: Transcriber
-    references: Sequence[str]
-    losses: LossScores | None = None
-    kept: TranscriptionScores = field(default_factory=TranscriptionScores)
-
-    def update(self, outputs: np.ndarray, targets: np.ndarray, rows: np.ndarray | None = None) -> None:
-        """Add one batch, which holds the references of `rows`."""
-        assert rows is not None
-        if self.losses is not None:
-            self.losses.update(outputs, targets)
-        self.kept.update(
-            [self.writer.text(row[2:]) for row in outputs], [self.references[row] for row in rows]
-        )
-
-    def point(self) -> dict[str, float]:
-        """Return the metrics without intervals."""
-        return self.kept.point() | ({} if self.losses is None else self.losses.point())
-
-    def result(self, seed: int = 0) -> dict[str, Any]:
-        """Return the metrics with intervals."""
-        return ({} if self.losses is None else self.losses.result(seed)) | self.kept.result(seed)
-
-
-@dataclass
-class WorstHeard:
-    """The `k` sounds whose transcripts need the most changes of letters."""
-
-    k: int
-    writer: Transcriber
-    examples: Examples
-    _heap: list[tuple[int, int, str]] = field(default_factory=list)
-
-    def update(self, rows: np.ndarray, outputs: np.ndarray, targets: np.ndarray) -> None:
-        """Look through one batch."""
-        assert self.examples.targets is not None
-        for row, output in zip(rows.tolist(), outputs, strict=True):
-            heard = self.writer.text(output[2:])
-            wrong = sum(
-                edits(normalise_transcript(heard), normalise_transcript(self.examples.targets[row]))[:3]
-            )
-            if wrong:
-                heapq.heappush(self._heap, (wrong, -row, heard))
-            if len(self._heap) > self.k:
-                heapq.heappop(self._heap)
-
-    def top(self) -> list[dict[str, Any]]:
-        """Return row number, file, what was said and heard, and the letters between them, the most first."""
-        assert self.examples.targets is not None
-        found = []
-        for wrong, row, heard in sorted(self._heap, reverse=True):
-            sound = self.examples.inputs[-row]
-            name = Path(sound).name if isinstance(sound, str) else "a sound in memory"
-            said = self.examples.targets[-row]
-            place = {"row": int(self.examples.rows[-row]), "text": name}
-            found.append({**place, "true": said, "predicted": heard, "edits": wrong})
-        return found
 
 
 def transcripts_of(table: pd.DataFrame, columns: Columns, where: str) -> list[str]:
@@ -370,21 +295,3 @@ def transcripts_of(table: pd.DataFrame, columns: Columns, where: str) -> list[st
     except DataError as error:
         raise DataError(f"{where}: {error}") from error
     return [str(value) for value in values]
-
-
-def _check_lengths(store: SoundStore, labels: Any, most: int | None, rows: np.ndarray) -> None:
-    """Raise DataError for transcripts that no frames, or no decoder, can hold."""
-    if most is not None:
-        wrong, why = labels.lengths > most, f"longer than the {most} tokens that the decoder writes"
-    else:
-        repeats = np.array(
-            [int((np.diff(labels[row]) == 0).sum()) for row in range(len(labels))], dtype=np.int64
-        )
-        wrong = labels.lengths + repeats > store.lengths  # a blank must part equal letters
-        why = "too long for how short their sounds are: CTC writes at most one letter per frame"
-    if wrong.any():
-        found = np.flatnonzero(wrong)
-        raise DataError(
-            f"{len(found)} of {len(labels):,} transcripts are {why} ({row_list((rows[found] - 1).tolist())}). Check "
-            "that these belong to their sounds, cut the sounds up, or remove the rows."
-        )
