@@ -21,9 +21,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAIRS = [("README.md", "README.zh-CN.md"), ("docs/guide.md", "docs/guide.zh-CN.md")]
+PAIRS = [
+    ("README.md", "README.zh-CN.md"),
+    ("docs/guide.md", "docs/guide.zh-CN.md"),
+    ("docs/tasks.md", "docs/tasks.zh-CN.md"),
+]
 DOCUMENTS = [name for pair in PAIRS for name in pair]
-GUIDES = PAIRS[1]
+GUIDES, TASK_PAGES = PAIRS[1:]
 PAGES = [*DOCUMENTS, "ARCHITECTURE.md", "CHANGELOG.md"]
 NOT_RUN = 4  # blocks per document at most
 FOREIGN = {"--help", "--logdir"}  # of every command; of tensorboard
@@ -138,6 +142,19 @@ def test_the_guide_runs_and_names_what_a_run_leaves(place):
     assert files == {path.name for path in (place / "runs/quick").iterdir()}
 
 
+@pytest.mark.slow
+def test_the_tasks_page_runs_and_tells_what_comes_out(place):
+    run_document("docs/tasks.md", place)
+    records = [json.loads(file.read_text(encoding="utf-8")) for file in place.glob("runs/*/foretune.json")]
+    names = {record["task"]["name"]: record["baselines"] for record in records}
+    trained = {name for name, task in tasks().items() if default_is_bundled(name) and task.modality == "text"}
+    assert trained <= names.keys()  # every task whose backbone is there
+    for page in TASK_PAGES:
+        found = sections_of(page)
+        for name, baselines in names.items():
+            assert [each for each in baselines if f"`{each}`" not in found[name]] == []
+
+
 def make_commands(target):
     done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, f"make {target}: {done.stderr}"
@@ -184,7 +201,7 @@ def without_words(block):
     return ast.unparse(tree)
 
 
-@pytest.mark.parametrize("pair", PAIRS, ids=["README", "guide"])
+@pytest.mark.parametrize("pair", PAIRS, ids=["README", "guide", "tasks"])
 def test_both_languages_hold_the_same_code(pair):
     english, chinese = (blocks_of(document, "bash", "python", "toml", "text") for document in pair)
     assert [(b.language, b.reason, without_words(b)) for b in english] == [
@@ -229,7 +246,8 @@ def test_options_in_the_text_exist(document, options):
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_options_of_commands_exist(document, options):
-    lines = [line for block in blocks_of(document, "bash") for line in block.lines]
+    lines = [line for block in blocks_of(document, "bash", "text") for line in block.lines]
+    lines = [line for line in lines if not line.startswith("Error")]
     calls = [re.search(r"foretune ([a-z]+)([^|>]*)", line) for line in lines if "foretune " in line]
     assert calls
     for call in filter(None, calls):
@@ -303,6 +321,52 @@ def test_defaults_are_those_of_the_strategies(guide):
     for name, values in wanted.items():
         (row,) = [line for line in lines if line.startswith(f"| {name} |")]
         assert [float(number.replace(",", "")) for number in re.findall(r"\d[\d,.]*", row)] == values
+
+
+# --- tasks -------------------------------------------------------------------------------------------
+
+
+def tasks():
+    from foretune.tasks import import_tasks
+    from foretune.tasks.base import TASKS
+
+    import_tasks()
+    return {name: TASKS[name] for name in TASKS}
+
+
+def default_is_bundled(name):
+    from foretune.tasks.catalogue import TASK_INFO, TEXT
+
+    return TASK_INFO[name].backbone == TEXT
+
+
+def sections_of(page):
+    """The sections of a page by the first word of their headings."""
+    parts = re.split(r"^## (.+)$", text_of(page), flags=re.M)
+    return {heading.split()[0]: text for heading, text in zip(parts[1::2], parts[2::2], strict=True)}
+
+
+@pytest.mark.parametrize("page", TASK_PAGES)
+def test_every_task_has_its_section(page):
+    from foretune.tasks.catalogue import TASK_INFO
+
+    found, known = sections_of(page), tasks()
+    assert [*found][:-1] == re.findall(r"^\| \[([a-z-]+)\]", text_of(page), re.M)  # the last is on Python
+    assert known.keys() <= found.keys() and TASK_INFO.keys() <= found.keys()
+    assert found.keys() - known.keys() - {[*found][-1]} == set()
+    for name, task in known.items():
+        words = {task.headline, *task.option_names()}
+        assert sorted(word for word in words if f"`{word}`" not in found[name]) == [], name
+
+
+@pytest.mark.parametrize("page", TASK_PAGES)
+def test_every_metric_of_a_task_is_in_the_table(page):
+    rows = {row.split("](")[0][3:]: row for row in text_of(page).splitlines() if row.startswith("| [")}
+    referring = {"image-classification", "audio-classification", "text-pair"}  # to text-classification
+    for name, task in tasks().items():
+        assert re.search(r"`(\w+)`", rows[name])[1] == task.default_metric
+        metrics = [] if name in referring else task.metrics
+        assert [metric for metric in metrics if f"`{metric}`" not in rows[name]] == []
 
 
 # --- messages ----------------------------------------------------------------------------------------
