@@ -255,8 +255,15 @@ def inspect(
 
         if offline:
             go_offline()
-        columns = {"text": text, "second": second, "target": target, "task": task or "auto"}
-        found = inspect_data(data, **columns, separator=separator, offline=offline)
+        found = inspect_data(
+            data,
+            text=text,
+            second=second,
+            target=target,
+            task=task or "auto",
+            separator=separator,
+            offline=offline,
+        )
         write_json(found, out) if as_json else _tables().show_inspection(found, out)
 
 

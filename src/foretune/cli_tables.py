@@ -94,7 +94,7 @@ def _doubt(model: Model) -> str:
     """Return a sentence where the score is not clearly above a baseline's, else nothing."""
     record = model.record
     metrics = record["metrics"].get(record.get("baselines_on"), {})
-    for metric in dict.fromkeys([model.recipe.metric, "accuracy", *model.task.metrics]):
+    for metric in dict.fromkeys([model.recipe.metric or "accuracy", "accuracy", *model.task.metrics]):
         baselines = record["baselines"].items()
         rivals = {key: score[metric]["value"] for key, score in baselines if metric in score}
         if rivals and metric in metrics:

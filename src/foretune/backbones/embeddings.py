@@ -84,7 +84,7 @@ def joined(first: RaggedStore, second: RaggedStore) -> RaggedStore:
     """Return the store whose rows are the tokens of both texts, one after the other, with the array `PART`."""
     rows = range(len(first))
     flat = [np.concatenate([first[row], second[row]]) for row in rows]
-    kinds = [np.repeat(np.int32([0, 1]), [len(first[row]), len(second[row])]) for row in rows]
+    kinds = [np.repeat(np.array([0, 1], np.int32), [len(first[row]), len(second[row])]) for row in rows]
     offsets = first.offsets + second.offsets
     one, two = first.cuts, second.cuts
     cuts = replace(

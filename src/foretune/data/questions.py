@@ -98,7 +98,8 @@ def _cell(cell: Any) -> list[_Found] | None:
 
 def _from_dict(cell: dict[str, Any]) -> list[_Found] | None:
     """Read one answer, or the hub's form of several: a list of texts and one of starts."""
-    texts, starts = cell.get("text"), next((cell[name] for name in _STARTS if name in cell), None)
+    texts: Any = cell.get("text")
+    starts: Any = next((cell[name] for name in _STARTS if name in cell), None)
     if not is_list(texts):
         one = _item(cell)
         return None if one is None else [one]

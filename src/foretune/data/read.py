@@ -230,7 +230,9 @@ def _from_dataset(source: Any, split: str) -> pd.DataFrame:
         if type(feature).__name__ == "ClassLabel":
             # Any other number (the hub's test sets use -1) is a hidden label, so missing.
             frame[column] = frame[column].map(dict(enumerate(feature.names)))
-        elif type(inner := getattr(feature, "feature", None)).__name__ == "ClassLabel":
+            continue
+        inner: Any = getattr(feature, "feature", None)
+        if type(inner).__name__ == "ClassLabel":
             frame[column] = [_named(cell, inner.names) for cell in frame[column].tolist()]
     return frame
 

@@ -136,7 +136,7 @@ def _nested_marks(value: dict[str, Any]) -> Iterator[_Mark | None]:
             return
         for surface, places in surfaces.items():
             for place in places if is_list(places) else [] if places is None else [None]:
-                found = _mark([*place, label]) if is_list(place) else None
+                found = _mark([*place, label]) if isinstance(place, list | tuple) else None
                 yield found and _Mark(found.start, found.end, label, surface)
 
 

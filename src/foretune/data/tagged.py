@@ -85,7 +85,7 @@ def tagged_warnings(data: Tagged, where: str) -> list[str]:
     tags = {tag for row in data.tags or [] for tag in row}
     if tags and all(tag.isdigit() for tag in tags):
         warnings.append(
-            f"{where}: the tags are numbers ({listed(sorted(tags, key=int))}); fix: write their names (O, B-PER …), "
+            f"{where}: the tags are numbers ({listed(sorted(map(str, tags), key=lambda tag: int(tag)))}); fix: write their names (O, B-PER …), "
             "so that entities are found and scored as such"
         )
     return warnings

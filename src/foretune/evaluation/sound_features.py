@@ -31,7 +31,7 @@ def hertz_to_mel(hertz: NDArray[np.float64]) -> NDArray[np.float64]:
 def mel_filters(mels: int = MELS) -> Floats:
     """Return triangular filters (mels, FRAME // 2 + 1), each reaching to its neighbours' middles."""
     edges = np.linspace(0, hertz_to_mel(np.array([RATE / 2]))[0], mels + 2)
-    bins = hertz_to_mel(np.fft.rfftfreq(FRAME, 1 / RATE))
+    bins = hertz_to_mel(np.fft.rfftfreq(FRAME, 1 / RATE).astype(np.float64))
     up = (bins - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
     down = (edges[2:, None] - bins) / (edges[2:] - edges[1:-1])[:, None]
     return np.maximum(np.minimum(up, down), 0).astype(np.float32)
@@ -60,9 +60,7 @@ def spectrogram_png(samples: Floats, width: int = 160, mels: int = 64) -> bytes:
     """Return a grey PNG of the log-mel spectrogram, low frequencies below, loud parts dark."""
     shown = log_mel(samples, mels)
     edges = np.linspace(0, shown.shape[1], width + 1)
-    columns = [
-        shown[:, int(a) : max(int(b), int(a) + 1)].max(axis=1) for a, b in pairwise(edges)
-    ]
+    columns = [shown[:, int(a) : max(int(b), int(a) + 1)].max(axis=1) for a, b in pairwise(edges)]
     picture = np.stack(columns, axis=1)[::-1]
     low, high = float(picture.min()), float(picture.max())
     return png((255 * (high - picture) / max(high - low, 1e-6)).astype(np.uint8))

@@ -38,8 +38,10 @@ def nearest(train: Sequence[str], texts: Sequence[str], seed: int = 0) -> NDArra
     rows = np.arange(len(train))
     if len(rows) > MOST_ROWS:
         rows = np.sort(np.random.default_rng(seed).choice(rows, MOST_ROWS, replace=False))
-    known = [train[row][:MAX_CHARACTERS] for row in rows]
-    kind = {"analyzer": "char", "ngram_range": (1, 3)} if needs_characters(known) else {"ngram_range": (1, 2)}
+    known = [train[row][:MAX_CHARACTERS] for row in rows.tolist()]
+    kind: dict[str, Any] = (
+        {"analyzer": "char", "ngram_range": (1, 3)} if needs_characters(known) else {"ngram_range": (1, 2)}
+    )
     kind |= {} if "analyzer" in kind else {"token_pattern": r"(?u)\b\w+\b"}
     vectors = TfidfVectorizer(max_features=MAX_FEATURES, dtype=np.float32, sublinear_tf=True, **kind)
     try:

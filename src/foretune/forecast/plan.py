@@ -55,7 +55,7 @@ class Choice:
         """Return the candidate that `to_json` gave."""
         rest = {key: value for key, value in values.items() if key != "score"}
         score = {key: math.nan if value is None else value for key, value in values["score"].items()}
-        return cls(**score, **(rest | {"why": tuple(values["why"])}))
+        return cls(**{**rest, **score, "why": tuple(values["why"])})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -98,7 +98,7 @@ class ZeroShot(Strategy):
         return [self.options.template.format(words) for words in said]
 
     @staticmethod
-    def _write(parameters: list, weight: Tensor, features: Tensor) -> None:  # type: ignore[type-arg]
+    def _write(parameters: list, weight: Tensor, features: Tensor) -> None:
         """Set the classifier: rows are the features (labels, hidden) at unit length, the bias is 0."""
         import torch
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -47,7 +47,7 @@ class TextClassification(Task):
     gives_probabilities = True
     forecasts = True
 
-    Options = LabelOptions
+    Options: ClassVar[type] = LabelOptions
 
     def __init__(self, names: tuple[str, ...], columns: Columns, weights: tuple[float, ...] | None) -> None:
         self.names, self.columns, self.weights = names, columns, weights

@@ -11,8 +11,8 @@ import numpy as np
 from foretune.backbones.words import encode_words, joined, word_bounds
 from foretune.data.cells import as_texts, is_list
 from foretune.data.columns import Columns
-from foretune.data.tagged import read_tagged, tagged_warnings
-from foretune.data.text import counted, listed
+from foretune.data.tagged import Tagged, read_tagged, tagged_warnings
+from foretune.data.text import counted, listed, row_list
 from foretune.errors import ConfigError
 from foretune.evaluation.entities import ENTITY_METRICS
 from foretune.tasks.base import TASKS, Encoded, Examples, Task, TaskOptions
@@ -93,8 +93,9 @@ class TokenLabelling(Task):
 
     @classmethod
     def audit(cls, table: pd.DataFrame, columns: Columns, *, where: str) -> list[str]:
-        """Return warnings: repeated sentences, overlapping spans. Raises DataError for tags that do not fit words."""
-        return tagged_warnings(read_tagged(table, columns, where=where), where)
+        """Return warnings: repeated sentences, odd spans. Raises DataError for tags that do not fit words."""
+        data = read_tagged(table, columns, where=where)
+        return [*tagged_warnings(data, where), *_within_words(data, where)]
 
     @classmethod
     def overlap(cls, train: pd.DataFrame, other: pd.DataFrame, columns: Columns, where: str) -> list[str]:
@@ -102,8 +103,8 @@ class TokenLabelling(Task):
         from foretune.data.audit import overlap
 
         name = columns.text
-        tables = [table.assign(**{name: as_texts(table[name].tolist())}) for table in (train, other)]
-        return overlap(*tables, name, where) + _unseen(train, other, columns, where)
+        own, others = (table.assign(**{name: as_texts(table[name].tolist())}) for table in (train, other))
+        return overlap(own, others, name, where) + _unseen(train, other, columns, where)
 
     def examples(self, table: pd.DataFrame, *, where: str, need_targets: bool = True) -> Examples:
         """Read sentences and, where needed, entities or tags."""
@@ -220,6 +221,27 @@ def _objects(values: Sequence[Any]) -> np.ndarray:
     for number, value in enumerate(values):
         array[number] = value
     return array
+
+
+def _within_words(data: Tagged, where: str) -> list[str]:
+    """Return a warning about entities that begin or end within a word: they cannot be found exactly."""
+    rows = [
+        row
+        for row, found in enumerate(zip(data.inputs, data.spans or [], strict=False))
+        if _is_within(*found)
+    ]
+    if not rows:
+        return []
+    return [
+        f"{where}: {counted(len(rows), 'row')} with entities that begin or end within a word ({row_list(rows)}); the "
+        "whole word is learnt, and these count as missed; fix: correct the offsets, if they are off"
+    ]
+
+
+def _is_within(text: str, spans: Sequence[tuple[int, int, str]]) -> bool:
+    bounds = word_bounds(text)
+    starts, ends = set(bounds[:, 0].tolist()), set(bounds[:, 1].tolist())
+    return any(start not in starts or end not in ends for start, end, _ in spans)
 
 
 def _unseen(train: pd.DataFrame, other: pd.DataFrame, columns: Columns, where: str) -> list[str]:
