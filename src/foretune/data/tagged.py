@@ -84,8 +84,9 @@ def tagged_warnings(data: Tagged, where: str) -> list[str]:
         )
     tags = {tag for row in data.tags or [] for tag in row}
     if tags and all(tag.isdigit() for tag in tags):
+        numbers = listed(sorted((str(tag) for tag in tags), key=lambda tag: int(tag)))
         warnings.append(
-            f"{where}: the tags are numbers ({listed(sorted(map(str, tags), key=lambda tag: int(tag)))}); fix: write their names (O, B-PER …), "
+            f"{where}: the tags are numbers ({numbers}); fix: write their names (O, B-PER …), "
             "so that entities are found and scored as such"
         )
     return warnings
