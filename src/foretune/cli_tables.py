@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from foretune.display import console, duration, put
+from foretune.evaluation.metric_names import BASELINE_NAMES
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from foretune.model import Model
 
-BASELINES = {"majority": "most frequent label", "tfidf_logreg": "TF-IDF + logistic regression"}
+BASELINES = {**BASELINE_NAMES, "majority": "most frequent label"}
 MAIN_METRICS = ("accuracy", "macro_f1", "micro_f1", "f1")  # of tasks with labels
 SHOWN_METRICS = 4  # beside a model and its baselines; the report has all
 SHOWN_CLASSES = 40

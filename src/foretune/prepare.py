@@ -60,6 +60,9 @@ class Prepared:
         return {name: len(part) for name, part in self.parts.items()}
 
 
+PARTS = ("train", "training", "dev", "val", "valid", "validation", "test")
+
+
 def prepare(train: Any, dev: Any, test: Any, recipe: Recipe) -> Prepared:
     """Read, check and split the data. Raises DataError and ConfigError before anything is written."""
     table = _read(train, recipe, "train")
@@ -110,9 +113,16 @@ def target_option(columns: Columns) -> str | None:
 
 
 def source_name(source: Any) -> str:
-    """Return a short name of the data: the file's without its endings, the hub id's last part, or "data"."""
-    named = isinstance(source, str | Path) and str(source) != "-"
-    return Path(source).name.split(".")[0] or "data" if named else "data"
+    """Return a short name of the data: the file's without its endings, the hub id's last part, or "data".
+
+    A file or folder that is only called after its part, such as train, has the name of the folder it lies in.
+    """
+    if not isinstance(source, str | Path) or str(source) == "-":
+        return "data"
+    path = Path(source)
+    name = path.name.split(".")[0]
+    above = path.parent.name
+    return f"{above}-{name}" if name.lower() in PARTS and above else name or "data"
 
 
 def _read(source: Any, recipe: Recipe, split_name: str) -> pd.DataFrame:

@@ -62,3 +62,30 @@ METRIC_NAMES: dict[str, MetricName] = {
 def named(metric: str) -> MetricName:
     """Return how `metric` is called; one that is not listed is a share in which greater is better."""
     return METRIC_NAMES.get(metric) or MetricName(metric.replace("_", " "))
+
+
+#: The trivial models beside a score, in words.
+BASELINE_NAMES = {
+    "majority": "Majority class",
+    "position_majority": "Usual class at each place of the picture",
+    "usual_boxes": "Usual boxes at their usual places",
+    "pixels_logreg": "Colours of tiny pictures + logistic regression",
+    "tfidf": "Shared words (TF-IDF)",
+    "mean": "Mean of the training targets",
+    "mfcc_logreg": "Cepstra + logistic regression",
+    "most_frequent": "The most frequent transcript",
+    "tfidf_logreg": "TF-IDF + logistic regression",
+    "tfidf_pair_logreg": "TF-IDF of both texts + logistic regression",
+    "tfidf_ridge": "TF-IDF + ridge regression",
+    "word_tag": "Each word's most frequent tag",
+    "seen_entities": "Entities of the training data, looked up",
+    "sliding_window": "Sliding window of the question's words",
+    "no_answer": "No answer at all",
+    "untuned": "The model before fine-tuning",
+    "copy": "A copy of the source",
+    "lead1": "The first sentence",
+    "lead3": "The first three sentences",
+    "nearest": "Target of the most similar training source",
+    "unigram": "Frequencies of tokens",
+    "kneser_ney": "Trigrams of tokens (Kneser-Ney)",
+}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from foretune.evaluation.charts import MOST_CLASSES, confusion_svg, interval_bars, line_chart
-from foretune.evaluation.metric_names import named
+from foretune.evaluation.metric_names import BASELINE_NAMES, named
 from foretune.evaluation.svg import escape
 
 if TYPE_CHECKING:
@@ -16,28 +16,6 @@ if TYPE_CHECKING:
 
 #: Rows of the per-class table, mistakes shown, and characters shown of a mistaken text.
 MOST_ROWS, MOST_MISTAKES, TEXT_CHARACTERS = 200, 50, 600
-BASELINE_NAMES = {
-    "majority": "Majority class",
-    "position_majority": "Usual class at each place of the picture",
-    "usual_boxes": "Usual boxes at their usual places",
-    "mean": "Mean of the training targets",
-    "mfcc_logreg": "Cepstra + logistic regression",
-    "most_frequent": "The most frequent transcript",
-    "tfidf_logreg": "TF-IDF + logistic regression",
-    "tfidf_pair_logreg": "TF-IDF of both texts + logistic regression",
-    "tfidf_ridge": "TF-IDF + ridge regression",
-    "word_tag": "Each word's most frequent tag",
-    "seen_entities": "Entities of the training data, looked up",
-    "sliding_window": "Sliding window of the question's words",
-    "no_answer": "No answer at all",
-    "untuned": "The model before fine-tuning",
-    "copy": "A copy of the source",
-    "lead1": "The first sentence",
-    "lead3": "The first three sentences",
-    "nearest": "Target of the most similar training source",
-    "unigram": "Frequencies of tokens",
-    "kneser_ney": "Trigrams of tokens (Kneser-Ney)",
-}
 #: Keys of an evaluation whose value is a cross-entropy and so belongs beside the training loss.
 LOSS_KEYS = ("log_loss", "nats_per_token", "loss")
 
