@@ -157,6 +157,13 @@ def test_the_interval_is_that_of_drawn_pictures():
     assert found["low"] < found["value"] < found["high"]
 
 
+def test_a_perfect_class_is_not_certain():
+    true = np.array([[0, 0, 10, 10, 20, 20], [1, 0, 40, 40, 9, 9]])
+    exact = np.c_[true[:, 0], [0.9, 0.8], true[:, 2:]]
+    first, second = scored([(exact, true)] * 6, 2).result()["classes"]
+    assert first["ap50"] == second["ap"] == {"value": 1, "low": pytest.approx(0.5407, abs=1e-3), "high": 1}
+
+
 def test_many_boxes_mean_fewer_resamples(monkeypatch):
     made, seen = pictures(seed=3), []
     drawn = average_precision.resample_weights

@@ -74,6 +74,7 @@ def test_perfect_masks_have_an_exact_interval():
     found = scored(np.maximum(true, 0), true, 4).result()
     for name in SEGMENTATION_METRICS:
         assert found[name]["value"] == found[name]["high"] == 1 and 0.5 < found[name]["low"] < 1
+    assert all(0.5 < entry["iou"]["low"] < entry["f1"]["low"] < 1 for entry in found["per_class"])
 
 
 def test_details_of_each_class():

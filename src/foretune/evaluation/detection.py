@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from foretune.errors import ConfigError, DataError
 from foretune.evaluation.average_precision import Found, average_precisions, resampled_precisions
 from foretune.evaluation.counts import Floats
-from foretune.evaluation.intervals import Interval, _interval, _percentiles
+from foretune.evaluation.intervals import Interval, _interval
 from foretune.evaluation.matching import MOST_BOXES, THRESHOLDS, Boxes, match
 from foretune.evaluation.summed import check_any, score_interval
 
@@ -118,10 +118,11 @@ class DetectionScores:
             name: score_interval(float(value), resampled[name], self.n, 1.0)
             for name, value in means(precisions).items()
         }
+        pictures = (true > 0).sum(axis=0).tolist()
         classes = [
             {
-                "ap": _of_class(precisions[c].mean(), drawn[:, c].mean(axis=-1)),
-                "ap50": _of_class(precisions[c, 0], drawn[:, c, 0]),
+                "ap": _of_class(precisions[c].mean(), drawn[:, c].mean(axis=-1), pictures[c]),
+                "ap50": _of_class(precisions[c, 0], drawn[:, c, 0], pictures[c]),
                 "support": int(true[:, c].sum()),
             }
             for c in range(self.n_classes)
@@ -145,8 +146,9 @@ def means(precisions: Floats) -> dict[str, Floats]:
     }
 
 
-def _of_class(value: float, resampled: Floats) -> Interval:
+def _of_class(value: float, resampled: Floats, pictures: int) -> Interval:
+    """Return a class's interval; `pictures` hold boxes of it. Without any, nothing is known."""
     drawn = resampled[np.isfinite(resampled)]
     if not np.isfinite(value) or not len(drawn):
         return _interval(0.0, 0.0, 1.0)
-    return _interval(value, *_percentiles(drawn))
+    return score_interval(float(value), drawn, pictures, 1.0)

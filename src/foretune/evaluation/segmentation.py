@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from foretune.errors import ConfigError, DataError
 from foretune.evaluation.counts import Counts, Floats, _ratio, metrics_from_counts
-from foretune.evaluation.intervals import Interval, _interval, _percentiles
-from foretune.evaluation.summed import SummedScores
+from foretune.evaluation.intervals import Interval, _interval
+from foretune.evaluation.summed import SummedScores, score_interval
 
 #: The metrics, and whether greater is better.
 SEGMENTATION_METRICS = {"miou": True, "pixel_accuracy": True}
@@ -103,18 +103,18 @@ class SegmentationScores(SummedScores):
         values, iou, drawn_iou = metrics_from_counts(*counts), iou_of(*counts), iou_of(*drawn)
         per_class = []
         for c in range(self.n_classes):
-            jaccard = _of_class(iou[c], drawn_iou[:, c])
+            jaccard = _of_class(iou[c], drawn_iou[:, c], self.n)
             entry: dict[str, Any] = {name: float(values[name][c]) for name in ("precision", "recall")}
             entry |= {"iou": jaccard, "f1": _dice(jaccard), "support": int(values["support"][c])}
             per_class.append(entry)
         return {"per_class": per_class, "confusion": self.confusion.tolist()}
 
 
-def _of_class(value: float, resampled: Floats) -> Interval:
+def _of_class(value: float, resampled: Floats, n: int) -> Interval:
     drawn = resampled[np.isfinite(resampled)]
     if not np.isfinite(value) or not len(drawn):
         return _interval(0.0, 0.0, 1.0)
-    return _interval(value, *_percentiles(drawn))
+    return score_interval(float(value), drawn, n, 1.0)
 
 
 def _dice(jaccard: Interval) -> Interval:
