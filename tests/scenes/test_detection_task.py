@@ -63,6 +63,7 @@ def test_the_report_shows_boxes(fitted):
     assert "data:image/jpeg" in page and "mAP@[.5:.95]" in page
 
 
+@pytest.mark.slow
 def test_the_cards_snippet_runs_without_foretune(fitted, boxes_table, tmp_path):
     card = (fitted.path / "README.md").read_text()
     code = card.split("in this folder:")[1].split("```python")[1].split("```")[0]
@@ -82,6 +83,7 @@ def test_the_cards_snippet_runs_without_foretune(fitted, boxes_table, tmp_path):
     np.testing.assert_allclose(clipped, corners, atol=1e-2)
 
 
+@pytest.mark.slow  # as in segmentation, whose store it shares
 def test_a_stopped_run_ends_bit_for_bit_the_same(
     boxes_table, network, options, stopped_and_resumed, tmp_path
 ):
@@ -92,7 +94,7 @@ def test_a_stopped_run_ends_bit_for_bit_the_same(
     assert weights[0] == weights[1]
 
 
-@pytest.mark.parametrize("kind", ["yolos", "detr"])
+@pytest.mark.parametrize("kind", [pytest.param("yolos", marks=pytest.mark.slow), "detr"])
 def test_models_of_transformers_with_their_own_loss(kind, boxes_table, hub, options, tmp_path):
     """Fine-tuned here, then loaded by plain transformers, which finds the same."""
     model = foretune.fit(boxes_table, output=tmp_path / "run", backbone=hub(kind), **options)
@@ -109,6 +111,7 @@ def test_models_of_transformers_with_their_own_loss(kind, boxes_table, hub, opti
     assert np.isfinite(losses).all() and foretune.load(tmp_path / "run").labels == ("disc", "bar")
 
 
+@pytest.mark.slow
 def test_plain_vision_transformers_get_a_pyramid(boxes_table, network, options, tmp_path):
     model = foretune.fit(boxes_table, output=tmp_path / "run", backbone=network("test_vit"), **options)
     assert isinstance(model.predict([np.zeros((70, 41, 3), np.uint8)])[0], list)

@@ -62,6 +62,7 @@ def test_the_report_shows_pictures_and_classes(fitted):
     assert "Without Foretune, in this folder" in card and "timm.create_model" in card
 
 
+@pytest.mark.slow
 def test_the_cards_snippet_runs_without_foretune(fitted, tmp_path):
     """In a process that cannot import foretune, timm, torch and torchvision give the same mask."""
     pixels, rng = np.zeros((48, 80, 3), np.uint8), np.random.default_rng(0)
