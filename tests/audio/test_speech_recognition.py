@@ -43,11 +43,19 @@ def manifest(tmp_path_factory, make_tone):
 @pytest.fixture(scope="module")
 def writer_folder(models, tmp_path_factory):
     """A tiny Whisper with a tokenizer of letters; the token against time stamps is the last, as it must be."""
-    from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration, WhisperTokenizer
+    from transformers import (
+        GenerationConfig,
+        WhisperFeatureExtractor,
+        WhisperForConditionalGeneration,
+        WhisperTokenizer,
+    )
 
     place = tmp_path_factory.mktemp("writer")
     model = WhisperForConditionalGeneration.from_pretrained(models("whisper"))
-    model.generation_config.no_timestamps_token_id, model.generation_config.is_multilingual = 29, False
+    model.generation_config = GenerationConfig(  # the one that is made from the model's would lose the marks
+        decoder_start_token_id=28, eos_token_id=27, pad_token_id=27, bos_token_id=27, no_timestamps_token_id=29,
+        is_multilingual=False, return_timestamps=False, max_length=48,
+    )  # fmt: skip
     model.save_pretrained(place)
     WhisperFeatureExtractor.from_pretrained(models("whisper")).save_pretrained(place)
     marks = ["<|endoftext|>", "<|startoftranscript|>", "<|notimestamps|>"]
