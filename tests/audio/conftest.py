@@ -51,7 +51,7 @@ def _whisper_config():
     from transformers import WhisperConfig
 
     return WhisperConfig(
-        vocab_size=32, d_model=16, encoder_layers=3, decoder_layers=2, encoder_attention_heads=2,
+        vocab_size=30, d_model=16, encoder_layers=3, decoder_layers=2, encoder_attention_heads=2,
         decoder_attention_heads=2, encoder_ffn_dim=32, decoder_ffn_dim=32, num_mel_bins=20, max_source_positions=150,
         max_target_positions=48, pad_token_id=27, bos_token_id=27, eos_token_id=27, decoder_start_token_id=28,
         suppress_tokens=None, begin_suppress_tokens=None, init_std=0.3,
@@ -72,7 +72,7 @@ def _wav2vec2_config(**changes):
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory):
-    """Return a function: "whisper", "wav2vec2" (masked) or "base" (unmasked) -> folder with a tiny one."""
+    """Return a function: "whisper", "wav2vec2" (masked), "base" (unmasked) or "ast" -> folder with a tiny one."""
     import torch
     import transformers
 
@@ -89,6 +89,13 @@ def models(tmp_path_factory):
         elif kind == "wav2vec2":
             model = transformers.Wav2Vec2Model(_wav2vec2_config())
             extractor = transformers.Wav2Vec2FeatureExtractor(return_attention_mask=True)
+        elif kind == "ast":
+            config = transformers.ASTConfig(
+                hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, patch_size=16,
+                num_mel_bins=32, max_length=96,
+            )  # fmt: skip
+            model = transformers.ASTModel(config)
+            extractor = transformers.ASTFeatureExtractor(num_mel_bins=32, max_length=96)
         else:
             model = transformers.Wav2Vec2Model(
                 _wav2vec2_config(feat_extract_norm="group", do_stable_layer_norm=False)

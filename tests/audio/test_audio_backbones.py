@@ -90,7 +90,7 @@ def test_masked_models_do_not_hear_the_padding(load, sounds):
     assert torch.allclose(together, alone, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["whisper", "wav2vec2"])
+@pytest.mark.parametrize("kind", ["whisper", "wav2vec2", "ast"])
 def test_split_anywhere_gives_the_same(load, sounds, kind):
     backbone = load(kind)
     store, batch = batch_of(backbone, sounds)
@@ -108,7 +108,7 @@ def test_nothing_is_split_where_padding_is_heard(load):
     assert load("base").split_points() == ()
 
 
-@pytest.mark.parametrize("kind", ["whisper", "wav2vec2"])
+@pytest.mark.parametrize("kind", ["whisper", "wav2vec2", "ast"])
 def test_linear_head_reads_the_mean_of_the_encoder(load, sounds, kind):
     backbone = load(kind)
     assert not backbone.linear  # the projection trains too, as long as nobody freezes it
