@@ -22,7 +22,7 @@ from foretune.data.store import RaggedStore, Store
 from foretune.data.windows import LABELS
 from foretune.errors import BackboneError, ConfigError
 
-TOLERANCE = 1e-3  # of logits, between two texts that differ only later
+TOLERANCE = 1e-5  # relative to the largest logit, between two texts that differ only later
 
 
 class CausalBackbone(TextBackbone):
@@ -78,7 +78,7 @@ class CausalBackbone(TextBackbone):
         other[0, -1] = (other[0, -1] + 1) % self.model.config.vocab_size
         with evaluating(self.model):
             first, second = (self.forward({"input_ids": each})[:, :-1] for each in (ids, other))
-        return torch.allclose(first, second, atol=TOLERANCE, rtol=TOLERANCE)
+        return float((first - second).abs().max()) <= TOLERANCE * float(first.abs().max())
 
     @property
     def pass_limit(self) -> int:  # type: ignore[override]
@@ -88,7 +88,13 @@ class CausalBackbone(TextBackbone):
     def write(self, batch: dict[str, Tensor], limit: int, seed: int = 0, **options: Any) -> Tensor:
         """Return what the model writes after prompts: ids (batch, at most `limit`), padded."""
         inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-        return write(self.model, inputs, limit, seed, **options)[:, inputs["input_ids"].shape[1] :]
+        read = inputs["input_ids"].shape[1]
+        limit = max(min(limit, self.max_length - read), 1)
+        return write(self.model, inputs, limit, seed, **options)[:, read:]
+
+    def room(self, limit: int) -> int:
+        """Return how many tokens of a prompt can be read where so many may be written: half of all at least."""
+        return max(self.max_length - limit, self.max_length // 2)
 
     def train_seen_embeddings(self, store: Store) -> None:
         """Do nothing: the table is often the output layer too, which reads every row of it."""

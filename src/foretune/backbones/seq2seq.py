@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from foretune.backbones.layers import LayerMap, longest_list, map_layers
+from foretune.backbones.split import TOLERANCE, evaluating
 from foretune.backbones.text import TextBackbone
 from foretune.backbones.tokenize import CHUNK, cut
 from foretune.backbones.writing import NO_PROBE, Generation, configure, pass_tokens, write
@@ -19,6 +20,14 @@ from foretune.data.paired_store import IGNORED, PairedStore
 from foretune.data.store import CutReport, RaggedStore, Store
 from foretune.errors import ConfigError
 
+SNIPPET = """from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained(".")
+model = AutoModelForSeq2SeqLM.from_pretrained(".")
+batch = tokenizer(["your text"], return_tensors="pt")
+written = model.generate(**batch, max_new_tokens=128)
+print(tokenizer.batch_decode(written, skip_special_tokens=True))
+"""
 LONGEST_WRITTEN = 1024  # tokens, where the model states no limit
 
 
@@ -30,7 +39,9 @@ class Seq2SeqBackbone(TextBackbone):
     """
 
     new_head = False
+    snippet = SNIPPET
     _beams = 1
+    _points: tuple[int, ...] | None = None
 
     @property
     def layers(self) -> LayerMap:
@@ -116,8 +127,50 @@ class Seq2SeqBackbone(TextBackbone):
         return sample | {"decoder_input_ids": sample["input_ids"]}
 
     def split_points(self) -> tuple[int, ...]:
-        """Return none: what is frozen ends in the decoder, whose rows are not the source's tokens."""
-        return ()
+        """Return the end of the encoder, tried on two short inputs: its states are what a frozen one is cached by."""
+        if self._points is None:
+            point, sample = len(self._sides[0]), self._sample()  # no layers: point 0 is none
+            with torch.no_grad(), evaluating(self.model):
+                whole = self.forward(sample)
+                parts = self.forward_from(point, self.hidden(sample, [point])[0], sample)
+            scale = float(whole.abs().max()) or 1.0
+            same = point > 0 and float((whole - parts).abs().max()) <= TOLERANCE * scale
+            self._points = (point,) if same else ()
+        return self._points
+
+    @property
+    def _sides(self) -> tuple[tuple[nn.Module, ...], tuple[nn.Module, ...]]:
+        """Return the layers of the encoder and those of the decoder."""
+        encoder, decoder = (longest_list(part, "")[1] for part in both_sides(self.model))
+        return encoder, decoder
+
+    def hidden(self, batch: dict[str, Tensor], points: Sequence[int]) -> list[Tensor]:
+        """Return the encoder's output, (batch, source tokens, hidden), the only point there is."""
+        given = {name: batch[name] for name in ("input_ids", "attention_mask") if name in batch}
+        states: Tensor = self.model.get_encoder()(**given).last_hidden_state
+        return [states for _ in points]
+
+    def forward_from(self, k: int, hidden: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        """Return logits (batch, target tokens, vocabulary), given the encoder's output."""
+        from transformers.modeling_outputs import BaseModelOutput
+
+        given = {name: batch[name] for name in ("attention_mask", "decoder_input_ids") if name in batch}
+        output = self.model(
+            **given, encoder_outputs=BaseModelOutput(last_hidden_state=hidden), use_cache=False
+        )
+        logits: Tensor = output.logits
+        return logits.float()
+
+    def train_above(self, k: int) -> None:
+        """Put the model into training mode; the encoder, where it is frozen, into evaluation mode."""
+        self.model.train()
+        if k:
+            both_sides(self.model)[0].eval()
+
+    def layers_changed(self) -> None:
+        """Look at the layers anew: a strategy has changed the modules."""
+        super().layers_changed()
+        self._points = None
 
     def configure(self, generation: Generation) -> None:
         """Settle how the model writes; the decoder begins as the labels in training do."""
@@ -169,10 +222,15 @@ def language_codes(tokenizer: Any) -> set[str]:
     return {token for token in listed if token[:1].isalpha() and token[0].islower()}
 
 
+def both_sides(model: Any) -> tuple[nn.Module, nn.Module]:
+    """Return encoder and decoder."""
+    return model.get_encoder(), model.get_decoder()
+
+
 def map_both(model: nn.Module) -> LayerMap:
     """Return the layer map of an encoder-decoder: depths 1 … n of the encoder, n + 1 … n + m of the decoder."""
     names = {id(module): name for name, module in model.named_modules()}
-    sides = [(names[id(part)], part) for part in (model.get_encoder(), model.get_decoder())]  # type: ignore[operator]
+    sides = [(names[id(part)], part) for part in both_sides(model)]
     lists = [longest_list(part, name) for name, part in sides]
     if not all(layers for _, layers in lists):
         return map_layers(model)

@@ -71,14 +71,18 @@ class TextBackbone(Backbone):
 
     def preprocess(self, inputs: Sequence[Any], *, max_length: int, truncation: str) -> RaggedStore:
         """Tokenise texts, or pairs of texts. Raises ConfigError where `max_length` is more than the model takes."""
+        self.check_length(max_length)
+        store = tokenize(self.tokenizer, inputs, max_length=max_length, truncation=truncation)
+        two_types = getattr(self.model.config, "type_vocab_size", 0) > 1
+        return store if two_types or not store.extras else replace(store, extras={})
+
+    def check_length(self, max_length: int) -> None:
+        """Raise ConfigError where `max_length` is more than the model takes."""
         if max_length > self.max_length:
             raise ConfigError(
                 f"max_tokens is {max_length}, but {self.name} takes at most {self.max_length} tokens. "
                 f"Set it to {self.max_length} or less, or choose a backbone for longer texts."
             )
-        store = tokenize(self.tokenizer, inputs, max_length=max_length, truncation=truncation)
-        two_types = getattr(self.model.config, "type_vocab_size", 0) > 1
-        return store if two_types or not store.extras else replace(store, extras={})
 
     def collate(self, store: Store, rows: np.ndarray) -> dict[str, Tensor]:
         """Return input_ids and, where something is padded, attention_mask: (batch, tokens)."""

@@ -30,6 +30,11 @@ class PairedStore:
         return self.source.lengths + self.target.lengths
 
     @property
+    def states(self) -> np.ndarray:
+        """Return the tokens of every source, of each of which the encoder gives a state: (n,) int64."""
+        return self.source.lengths
+
+    @property
     def cuts(self) -> CutReport:
         """Return what truncation cost sources and targets together; each counts as a text."""
         ours, theirs = self.source.cuts, self.target.cuts

@@ -153,8 +153,9 @@ class TextGeneration(Task):
         self._tokenizer = model.tokenizer
         form = self._form()
         if examples.targets is None:
-            room = max(max_length - self.limit, 1)
-            return Encoded(form.prompts(examples.inputs, room), info=(model.tokenizer, None))
+            prompts = form.prompts(examples.inputs, model.room(self.limit))
+            return Encoded(prompts, info=(model.tokenizer, None))
+        model.check_length(max_length)
         windows = cut_windows(self._sequences(examples), max_length)
         owner = self._owners(windows.owner, windows.store, examples)
         labels = LabelRows(windows.store, LABELS)
@@ -234,7 +235,7 @@ class TextGeneration(Task):
         model, form = cast("CausalBackbone", backbone), self._form()
         first = [str(text) for text in examples.inputs[:SAMPLES]]
         prompts = first if self.columns.target is not None else [beginning(text) for text in first]
-        store = form.prompts(prompts, model.max_length - SAMPLE_TOKENS)
+        store = form.prompts(prompts, model.room(SAMPLE_TOKENS))
         device = next(model.model.parameters()).device
         batch = model.collate(store, np.arange(len(prompts)))
         with evaluating(model.model), torch.inference_mode():

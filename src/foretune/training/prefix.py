@@ -136,7 +136,7 @@ class Prefix:
             outputs[MEANS] = self.backbone.layer_means(batch)
         inner = [point for point in points if point > 0]
         if inner:
-            mask = _mask(self.store.lengths[rows])
+            mask = _mask(_states(self.store)[rows])
             for point, hidden in zip(inner, self.backbone.hidden(batch, inner), strict=True):
                 outputs[point] = hidden[mask.to(hidden.device)]
         return outputs
@@ -146,7 +146,7 @@ class Prefix:
         for point in points:
             if point not in outputs:
                 continue
-            lengths = self.store.lengths if point > 0 else np.ones(len(self.store), dtype=np.int64)
+            lengths = _states(self.store) if point > 0 else np.ones(len(self.store), dtype=np.int64)
             dtype = self.dtype if point > 0 else "fp32"  # one vector an example is small
             layout = Layout(lengths, tuple(outputs[point].shape[1:]), dtype)
             try:
@@ -165,6 +165,11 @@ def _finished(writers: dict[int, FeatureWriter]) -> dict[int, FeatureStore]:
         except NoRoom:
             continue
     return stores
+
+
+def _states(store: Store) -> np.ndarray:
+    """Return how many states the frozen layers give for every row, (n,): one per token, but of sources alone."""
+    return np.asarray(getattr(store, "states", store.lengths))
 
 
 def _mask(lengths: np.ndarray) -> Tensor:
