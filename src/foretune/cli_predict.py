@@ -73,7 +73,7 @@ def run(
     table = _read(model, data, separator)
     examples = _examples(model, table, data, columns, quiet)
     bar = output is not None or not out.isatty()
-    items = tracked(model.predictions(examples), len(examples), quiet=quiet or not bar)
+    items = tracked(_placed(model, examples), len(examples), quiet=quiet or not bar)
     if key is not None:
         write_files(items, examples.inputs, folder, key, out)
         return len(examples)
@@ -83,6 +83,16 @@ def run(
     with _whole(output) as draft:
         _write(items, table, output, draft, model.task.headline)
     return len(examples)
+
+
+def _placed(model: Model, examples: Examples) -> Iterator[dict[str, Any]]:
+    """Yield the predictions; those of pictures and sounds begin with the file's path."""
+    items = model.predictions(examples)
+    if model.task.modality == "text" or model.task.file_key is not None:
+        yield from items
+        return
+    for each, item in zip(examples.inputs, items, strict=True):
+        yield {"path": os.fspath(each), **item}
 
 
 def _examples(
@@ -105,10 +115,10 @@ def _read(model: Model, data: str, separator: str | None) -> pd.DataFrame:
     import pandas as pd
 
     from foretune.data.files import file_format
-    from foretune.data.folders import pictures_in
+    from foretune.data.folders import media_in
     from foretune.data.read import read_table
 
-    if model.task.modality == "image" and Path(data).is_dir() and (found := pictures_in(Path(data))):
+    if model.task.modality != "text" and (found := media_in(Path(data), model.task.modality)):
         return pd.DataFrame({model.task.columns.text: found})
     if separator is None and file_format(data) in ("csv", "tsv"):
         separator = model.recipe.separator
@@ -169,7 +179,7 @@ def _write(
             _write_jsonl(items, file)
         return
     first = next(items)
-    names = {key: PREDICTION if key == headline else key for key in first}
+    names = {key: PREDICTION if key == headline else key for key in first if key != "path"}
     _check_names(table, list(names.values()))
     found = chain([first], items)
     if kind == ".parquet":

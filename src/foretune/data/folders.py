@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from foretune.data.media import FOREIGN, IMAGE, NOUNS, conversion, is_hidden, kind_of
+from foretune.data.media import FOREIGN, NOUNS, conversion, is_hidden, kind_of
 from foretune.data.text import counted, listed
 from foretune.errors import DataError, did_you_mean
 
@@ -55,9 +55,10 @@ def files_in(folder: Path) -> list[Path]:
     return sorted(item for item in folder.iterdir() if item.is_file() and not is_hidden(item.name))
 
 
-def pictures_in(folder: Path) -> list[str]:
-    """Return the absolute paths of the pictures that lie in `folder` itself, in order of their names."""
-    return [str(item.absolute()) for item in files_in(folder) if kind_of(item.name) == IMAGE]
+def media_in(place: Path, kind: str) -> list[str]:
+    """Return the absolute path of a picture or sound, or those in a folder itself, in order of their names."""
+    files = files_in(place) if place.is_dir() else [place] if place.is_file() else []
+    return [str(item.absolute()) for item in files if kind_of(item.name) == kind]
 
 
 def unwrapped(root: Path) -> Path:

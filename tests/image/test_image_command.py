@@ -1,0 +1,79 @@
+"""Pictures through the whole tool: a folder per class in, a model out, predictions of a file, a folder, a table."""
+
+import csv
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+import foretune
+from foretune.cli import app
+
+from .conftest import write_picture
+
+pytest.importorskip("timm")
+COLOURS = {"blue": (60, 60, 200), "red": (200, 60, 60)}
+
+
+@pytest.fixture(scope="module")
+def run(network, tmp_path_factory):
+    """A run of the command on sixteen pictures of a colour each, in a folder per class."""
+    base = tmp_path_factory.mktemp("command")
+    for label, colour in COLOURS.items():
+        for n in range(16):
+            write_picture(base / "photos/train" / label / f"{n}.png", colour, seed=n)
+            if n < 4:
+                write_picture(base / "photos/test" / label / f"{n}.png", colour, seed=50 + n)
+    places = [str(base / "photos/train"), "--test", str(base / "photos/test"), "--output", str(base / "run")]
+    chosen = ["--backbone", str(network("test_resnet")), "--strategy", "linear-probe", "--lr", "0.02"]
+    done = CliRunner().invoke(
+        app, ["fit", *places, *chosen, "--device", "cpu", "--offline", "--json", "--quiet"]
+    )
+    assert done.exit_code == 0, done.output
+    return base, json.loads(done.stdout.splitlines()[-1])
+
+
+def test_the_folders_are_the_classes(run):
+    base, result = run
+    assert result["task"] == "image-classification" and result["metrics"]["test"]["accuracy"]["value"] >= 0.75
+    assert {"majority", "pixels_logreg"} <= set(result["baselines"])
+    record = json.loads((base / "run/foretune.json").read_text())
+    assert record["title"].endswith("photos-train") and record["train"]["unit"] == "images"
+    assert (base / "run/report.html").exists()
+
+
+def test_one_picture_a_folder_or_a_table(run, tmp_path):
+    base, _ = run
+    one = base / "photos/test/red/0.png"
+    done = CliRunner().invoke(app, ["predict", str(base / "run"), str(one), "--quiet"])
+    assert done.exit_code == 0, done.output
+    line = json.loads(done.stdout)
+    assert line["path"] == str(one) and line["label"] in COLOURS and 0.5 <= line["probability"] <= 1
+    done = CliRunner().invoke(app, ["predict", str(base / "run"), str(one.parent), "--quiet"])
+    paths = [json.loads(each)["path"] for each in done.stdout.splitlines()]
+    assert paths == [str(one.parent / f"{n}.png") for n in range(4)]
+    table, whole = tmp_path / "found.csv", str(base / "photos/test")
+    done = CliRunner().invoke(app, ["predict", str(base / "run"), whole, "-o", str(table), "--quiet"])
+    assert done.exit_code == 0, done.output
+    with table.open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 8 and set(rows[0]) == {"path", "label", "prediction", "probability"}
+    assert foretune.load(base / "run", device="cpu").predict([str(one)]) == [line["label"]]
+
+
+def test_a_broken_picture_is_named_before_anything_is_written(run, tmp_path):
+    base, _ = run
+    for label, colour in COLOURS.items():
+        for n in range(6):
+            write_picture(tmp_path / "photos" / label / f"{n}.png", colour, seed=n)
+    (tmp_path / "photos/red/3.png").write_bytes(b"no picture")
+    arguments = [
+        "fit",
+        str(tmp_path / "photos"),
+        "--backbone",
+        str(base / "run"),
+        "--output",
+        str(tmp_path / "out"),
+    ]
+    done = CliRunner().invoke(app, [*arguments, "--offline", "--quiet"])
+    assert done.exit_code == 1 and "3.png" in done.output and not (tmp_path / "out").exists()
