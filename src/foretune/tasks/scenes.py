@@ -126,7 +126,7 @@ class SceneTask(Task):
         trained at (Carion et al. 2020; Xie et al. 2021).
         """
         batch = 8 if work.examples >= 64 else 4
-        epochs = float(np.clip(3000 / max(work.examples, 1), 4, 40))
+        epochs = float(np.clip(round(1200 / max(work.examples, 1)), 4, 40))
         whole = work.unit == "pretrained scenes"
         lr, decay = (1e-4, 0.9) if whole else (1e-3, 0.6)
         return replace(settings, lr=lr, epochs=epochs, batch_tokens=batch, layer_decay=decay)
