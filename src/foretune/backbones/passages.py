@@ -64,7 +64,10 @@ def encode_passages(
     whole = room_for(backbone, max_length, special, 2 * LEAST)
     questions = [found.ids for found in pieces(tokenizer, [question for question, _ in pairs])]
     cut = [ids[: int(whole * QUESTION_SHARE)] for ids in questions]
-    arrays, types, rows, parts = [], [], [], []
+    arrays: list[np.ndarray] = []
+    types: list[np.ndarray] = []
+    rows: list[tuple[int, ...]] = []
+    parts: list[tuple[np.ndarray, np.ndarray]] = []
     for number, text in enumerate(pieces(tokenizer, [text for _, text in pairs])):
         question, length = cut[number], len(text.ids)
         room = whole - len(question)

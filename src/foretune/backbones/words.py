@@ -41,7 +41,8 @@ def word_bounds(text: str) -> np.ndarray:
 
 def joined(words: Sequence[str]) -> tuple[str, np.ndarray]:
     """Return words as one text, and where each begins and ends in it, (words, 2) characters."""
-    text, bounds, place = join_tokens(words), [], 0
+    text, place = join_tokens(words), 0
+    bounds: list[tuple[int, int]] = []
     for word in words:
         start = text.find(word, place)
         place = start + len(word)
@@ -152,7 +153,10 @@ def encode_words(
     tokenizer: Any = backbone.tokenizer  # type: ignore[attr-defined]
     prefix, suffix = special_tokens(tokenizer)
     room = room_for(backbone, max_length, len(prefix) + len(suffix))
-    arrays, owner, rows, places = [], [], [], []
+    arrays: list[np.ndarray] = []
+    owner: list[int] = []
+    rows: list[np.ndarray] = []
+    places: list[np.ndarray] = []
     for number, found in enumerate(pieces(tokenizer, texts)):
         first = found.first_of(bounds[number])
         starts = window_starts(len(found.ids), room, int(room * OVERLAP))
@@ -164,7 +168,7 @@ def encode_words(
             owner.append(number)
     empty = np.array([tokenizer.pad_token_id or 0], dtype=np.int32)  # what is read of a text without a token
     store = stores.build([array if len(array) else empty for array in arrays], CutReport())
-    return _counted(store, len(texts), tokenizer), np.array(owner), _map(bounds, rows, places)
+    return _counted(store, len(texts), tokenizer), np.array(owner, dtype=np.int64), _map(bounds, rows, places)
 
 
 def room_for(backbone: Backbone, max_length: int, special: int, least: int = 1) -> int:

@@ -49,7 +49,7 @@ def slide(question: str, text: str, length: int) -> str:
     if not free.any():
         return ""
     near = _nearness(words, weight)
-    best, place = -np.inf, (0, 0)
+    best, place = float("-inf"), (0, 0)
     for start, stop in _runs(free):
         for first in range(start, max(stop - length, start) + 1):
             last = min(first + length, stop)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from foretune.backbones.passages import PassageMap, encode_passages
+from foretune.backbones.words import word_bounds
 from foretune.data.columns import Columns
-from foretune.data.questions import read_questions
+from foretune.data.questions import Answer, read_questions
 from foretune.data.text import fold
 from foretune.errors import ConfigError, DataError
 from foretune.evaluation.answers import ANSWER_METRICS
@@ -27,18 +28,22 @@ if TYPE_CHECKING:
     from foretune.backbones.base import Backbone
     from foretune.recipe import Recipe
 
+LONGEST = 30  # tokens of an answer at least, as in Devlin et al. 2019, run_squad
+MOST = 0.99  # of the training answers are no longer than an answer may be
+PIECES = 1.5  # tokens to a word, on the safe side
+
 
 @dataclass(frozen=True, kw_only=True)
 class AnsweringOptions(TaskOptions):
-    """`stride`: tokens that two windows of one text share; `longest`: tokens of an answer (BERT's: 128 and 30)."""
+    """`stride`: tokens that two windows of one text share; `longest`: tokens of an answer, 0: as in training."""
 
-    stride: int = 128
-    longest: int = 30
+    stride: int = 128  # as in Devlin et al. 2019, run_squad
+    longest: int = 0
 
     def __post_init__(self) -> None:
-        for name, value, least in (("stride", self.stride, 0), ("longest", self.longest, 1)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise ConfigError(f"Option {name} is {value!r}; expected a whole number of {least} or more.")
+        for name, value in (("stride", self.stride), ("longest", self.longest)):
+            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+                raise ConfigError(f"Option {name} is {value!r}; expected a whole number of 0 or more.")
 
 
 @TASKS.register("question-answering")
@@ -76,7 +81,9 @@ class QuestionAnswering(Task):
             raise DataError(
                 "train: not one question has an answer, expected some to learn from. See --target."
             )
-        return cls(columns, cls.options_of(recipe), not all(answers))
+        options = cls.options_of(recipe)
+        options = replace(options, longest=options.longest or _usual_length(answers))
+        return cls(columns, options, not all(answers))
 
     def state(self) -> dict[str, Any]:
         """Return columns, options and how questions without an answer are told."""
@@ -242,6 +249,12 @@ def _pair(item: Any, row: int) -> tuple[str, str]:
             '{"question": …, "context": …}, neither of them blank.'
         )
     return str(parts[0]), str(parts[1])
+
+
+def _usual_length(answers: Sequence[Sequence[Answer]]) -> int:
+    """Return how many tokens an answer may have: those of nearly all in the training data, 30 at least."""
+    words = [len(word_bounds(text)) for found in answers for _, text in found[:1]]
+    return max(int(PIECES * np.quantile(words, MOST)), LONGEST)
 
 
 def _places(answers: Sequence[Any], owner: np.ndarray, where: PassageMap) -> np.ndarray:

@@ -78,7 +78,8 @@ def _looked_up(
     words: Sequence[str], phrases: dict[tuple[str, ...], str], longest: int, labels: Entities
 ) -> np.ndarray:
     """Return the classes of the words: the longest known phrase from the left, then on behind it."""
-    found, place = [], 0
+    found: list[tuple[int, int, str]] = []
+    place = 0
     while place < len(words):
         sizes = range(min(longest, len(words) - place), 0, -1)
         size = next((size for size in sizes if tuple(words[place : place + size]) in phrases), 0)
