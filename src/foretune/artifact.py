@@ -109,7 +109,9 @@ def _difference(model: Model, again: Model, probes: Examples | None) -> float:
         ]
     else:
         few = probes.take(np.arange(min(PROBES, len(probes))))
-        mine, theirs = ([model.task.comparable(row) for row in each.outputs(few)[0]] for each in (model, again))
+        mine, theirs = (
+            [model.task.comparable(row) for row in each.outputs(few)[0]] for each in (model, again)
+        )
         pairs = list(zip(mine, theirs, strict=True))
     found = [np.abs(a - b).max(initial=0.0) if a.shape == b.shape else np.inf for a, b in pairs]
     return float(np.max(found, initial=0.0))  # of NumPy, which lets NaN through

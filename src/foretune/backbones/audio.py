@@ -43,6 +43,7 @@ class AudioBackbone(Backbone):
         self.extractor, self.window = extractor, window
         self.rate = int(extractor.sampling_rate)
         self._fixed_features = False  # whether `linear_head` left a linear map of fixed features
+        self._map: LayerMap | None = None
         self.layers_changed()
         self._places = 0 if window is None else self._tried_places()
 
@@ -55,7 +56,7 @@ class AudioBackbone(Backbone):
 
     def layers_changed(self) -> None:
         """Look at the layers anew: a strategy has changed the modules."""
-        self._map: LayerMap | None = None
+        self._map = None
         self._points: tuple[int, ...] | None = None
         self._split: Layers | None = None
 

@@ -25,8 +25,12 @@ class Backbone(ABC):
     name: str
     model: nn.Module
     unit = "tokens"  # what the lengths of a store count
-    pass_limit = 1 << 62  # what the lengths of one pass without gradients add up to at most, besides its budget
-    snippet = ""  # Python that runs the saved folder, where it is no pipeline of transformers: for the model card
+    pass_limit = (
+        1 << 62
+    )  # what the lengths of one pass without gradients add up to at most, besides its budget
+    snippet = (
+        ""  # Python that runs the saved folder, where it is no pipeline of transformers: for the model card
+    )
     new_head = True  # False: the head was pretrained with the model, as a language model's output layer is
     pools = True  # False: the task's head reads every token, so `use_mean_pooling` does nothing
 

@@ -109,7 +109,9 @@ def load_timm(folder: Path, source: Source, options: dict[str, Any], size: int |
             f"{folder} is of the architecture {config['architecture']!r}, which this timm ({timm.__version__}) "
             "does not know. Update timm, or take another backbone."
         )
-    arguments: dict[str, Any] = {"img_size": size} if size and config["pretrained_cfg"].get("fixed_input_size") else {}
+    arguments: dict[str, Any] = (
+        {"img_size": size} if size and config["pretrained_cfg"].get("fixed_input_size") else {}
+    )
     overlay = {"classifier": _head_names(config), "custom_load": False}
     with _loaded_keys() as results:
         model = timm.create_model(

@@ -189,7 +189,8 @@ class Seq2SeqBackbone(TextBackbone):
 
     def write(self, batch: dict[str, Tensor], limit: int, seed: int = 0) -> Tensor:
         """Return what the model writes for a batch of sources: ids (batch, at most `limit`), padded."""
-        inputs = {name: batch[name] for name in ("input_ids", "attention_mask") if name in batch}
+        wanted = ("input_ids", "attention_mask")
+        inputs: dict[str, Tensor] = {name: batch[name] for name in wanted if name in batch}
         if "attention_mask" not in inputs:  # else the padding's id would be masked wherever it stands
             inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
         return write(self.model, inputs, min(limit, self.longest_written), seed)[:, 1:]

@@ -82,9 +82,9 @@ def tagged_warnings(data: Tagged, where: str) -> list[str]:
             f"{where}: {counted(len(overlapping), 'row')} with spans that share characters "
             f"({row_list(overlapping)}); only the longest of such is learnt, the others count as missed"
         )
-    tags = {tag for row in data.tags or [] for tag in row}
+    tags = {str(tag) for row in data.tags or [] for tag in row}
     if tags and all(tag.isdigit() for tag in tags):
-        numbers = listed(sorted((str(tag) for tag in tags), key=lambda tag: int(tag)))
+        numbers = listed([str(number) for number in sorted(map(int, tags))])
         warnings.append(
             f"{where}: the tags are numbers ({numbers}); fix: write their names (O, B-PER …), "
             "so that entities are found and scored as such"

@@ -167,7 +167,7 @@ class QuestionAnswering(Task):
         store, owner, where = encode_passages(backbone, examples.inputs, max_length, self.options.stride)
         if examples.targets is None:
             return Encoded(store, None, owner, where)
-        return Encoded(store, _places(examples.targets, owner, where), owner, where)
+        return Encoded(store, _places(examples.targets.tolist(), owner, where), owner, where)
 
     def model_options(self) -> dict[str, Any]:
         """Return the head's two outputs: start and end."""
@@ -239,7 +239,7 @@ class QuestionAnswering(Task):
 
 def _pair(item: Any, row: int) -> tuple[str, str]:
     """Return (question, text). Raises DataError for anything else, and for blank texts."""
-    parts = (item.get("question"), item.get("context")) if isinstance(item, dict) else item
+    parts: Any = (item.get("question"), item.get("context")) if isinstance(item, dict) else item
     fits = (
         isinstance(parts, list | tuple) and len(parts) == 2 and all(isinstance(part, str) for part in parts)
     )

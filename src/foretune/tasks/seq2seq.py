@@ -179,7 +179,7 @@ class Seq2Seq(Task):
     def scores(self, examples: Examples, encoded: Encoded) -> WrittenScores:
         """Return an empty accumulator of the metrics of what is written, and of perplexity."""
         assert examples.targets is not None
-        return WrittenScores(TextScores(self.written), examples.targets, decoder(encoded))
+        return WrittenScores(TextScores(self.written), examples.targets.tolist(), decoder(encoded))
 
     def progress(self, examples: Examples, encoded: Encoded) -> LossScores:
         """Return an empty accumulator of perplexity."""
@@ -208,7 +208,8 @@ class Seq2Seq(Task):
         similar = nearest(train.inputs, held_out.inputs, seed)
         writers = self.trivial(held_out.inputs) | {"nearest": [train.targets[row] for row in similar]}
         return {
-            name: score_texts(texts, held_out.targets, self.written, seed) for name, texts in writers.items()
+            name: score_texts(texts, held_out.targets.tolist(), self.written, seed)
+            for name, texts in writers.items()
         }
 
     def trivial(self, sources: Sequence[str]) -> dict[str, list[str]]:

@@ -259,7 +259,7 @@ class SpeechRecognition(Task):
         """Return an empty accumulator of error rates, and of perplexity where a decoder writes."""
         assert examples.targets is not None
         losses = LossScores() if encoded.info.way != CTC else None
-        return SpeechScores(encoded.info.text, examples.targets, losses)
+        return SpeechScores(encoded.info.text, examples.targets.tolist(), losses)
 
     def progress(self, examples: Examples, encoded: Encoded) -> Any:
         """Return an empty accumulator: of error rates for CTC, of perplexity where a decoder would have to write."""

@@ -162,7 +162,7 @@ class TokenLabelling(Task):
 
     def normaliser(self, targets: np.ndarray) -> float:
         """Return the number of words in `targets` (batch, tokens)."""
-        return float(max(np.count_nonzero(targets != IGNORED), 1))
+        return float(max(int(np.count_nonzero(targets != IGNORED)), 1))
 
     def loss(self, outputs: Tensor, targets: Tensor, batch: dict[str, Tensor] | None = None) -> Tensor:
         """Return the summed cross-entropy of logits (batch, tokens, classes) at the words."""
