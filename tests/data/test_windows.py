@@ -45,8 +45,16 @@ def test_a_long_prompt_keeps_its_end_and_is_counted() -> None:
     windows = cut_windows([_sequence(30, first=25)], 10)
     assert windows.store[0].tolist() == list(range(1019, 1029))  # five before what is predicted first
     assert (windows.store.cuts.cut_examples, windows.store.cuts.cut_tokens) == (1, 19)
-    whole = cut_windows([_sequence(9, first=4)], 10)
-    assert whole.store.cuts.cut_examples == 0 and len(whole.store[0]) == 8
+
+
+@pytest.mark.parametrize(
+    ("length", "first", "start"),
+    [(9, 4, 0), (11, 10, 0), (13, 9, 2), (13, 6, 0), (40, 8, 2)],  # fits, just fits, cut as little as needed
+)
+def test_prompts_are_cut_no_more_than_needed(length: int, first: int, start: int) -> None:
+    windows = cut_windows([_sequence(length, first)], 10)
+    assert windows.store[0][0] == 1000 + start
+    assert windows.store.cuts.cut_tokens == start
 
 
 def test_labels_are_padded_with_what_does_not_count() -> None:

@@ -37,7 +37,7 @@ def cut_windows(sequences: Sequence[TokenSequence], longest: int) -> Windows:
     """Return the sequences in rows of at most `longest` ids; the labels are the ids one place further on.
 
     A row's last label is the first id of the next row, so that no id is predicted twice or left out. Only the
-    beginnings of prompts longer than half a row are cut away.
+    beginnings of prompts longer than half a row are cut away, where a row does not hold all.
     """
     rows: list[np.ndarray] = []
     labels: list[np.ndarray] = []
@@ -60,8 +60,9 @@ def cut_windows(sequences: Sequence[TokenSequence], longest: int) -> Windows:
 
 
 def _start(sequence: TokenSequence, longest: int) -> int:
-    """Return where the first window begins: half a window before what is predicted, where that comes late."""
-    return max(sequence.first - 1 - longest // 2, 0) if sequence.first > longest // 2 else 0
+    """Return what to cut off a prompt so that all fits in one window; half a window of a prompt stays."""
+    over = max(len(sequence.ids) - 1 - longest, 0)
+    return min(over, max(sequence.first - 1 - longest // 2, 0))
 
 
 def _windows(sequence: TokenSequence, start: int, longest: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
