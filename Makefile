@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Two processes, each with whole files; the same order of sets in both, as they must agree on the tests' names.
+TESTS := PYTHONHASHSEED=0 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all lint benchmark clean
@@ -25,11 +27,11 @@ demo: $(STAMP) ## fine-tune the bundled MiniLM on the example messages and print
 
 test: $(STAMP) ## run lint and the tests (under 12 minutes on 2 cores)
 	$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest
+	$(TESTS)
 
 test-all: $(STAMP) ## run every test, the slow ones too
 	$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest -m ''
+	$(TESTS) -m ''
 
 lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .

@@ -121,6 +121,7 @@ def run_document(document, folder, preamble=""):
     run([sys.executable, "-c", RUNNER, "blocks.json"], folder)
 
 
+@pytest.mark.timeout(900)
 def test_the_readme_runs(place):
     run_document("README.md", place, PREAMBLE)
     assert (place / "runs/tickets/report.html").exists()
