@@ -105,7 +105,7 @@ def test_a_frozen_trunk_stays_as_it_was(masks_table, network, options, tmp_path)
     assert len(pairs) > 20 and all((before[a] == after[b]).all() for a, b in pairs)
 
 
-@pytest.mark.parametrize("name", ["test_vit", "test_convnext"])
+@pytest.mark.parametrize("name", [pytest.param("test_vit", marks=pytest.mark.slow), "test_convnext"])
 def test_any_network_of_timm_is_a_trunk(name, masks_table, network, options, tmp_path):
     model = foretune.fit(masks_table, output=tmp_path / "run", backbone=network(name), **options)
     assert [m.shape for m in model.predict([np.zeros((70, 41, 3), np.uint8)])] == [(70, 41)]
