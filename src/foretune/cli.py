@@ -58,6 +58,7 @@ def fit(
     second: opt.Second = None,
     target: opt.Target = None,
     separator: opt.Separator = None,
+    skip_broken: opt.SkipBroken = False,
     dev_fraction: opt.DevFraction = None,
     test_fraction: opt.TestFraction = None,
     backbone: opt.Backbone = None,
@@ -113,6 +114,7 @@ def plan(
     second: opt.Second = None,
     target: opt.Target = None,
     separator: opt.Separator = None,
+    skip_broken: opt.SkipBroken = False,
     backbones: opt.Backbones = "auto",
     strategies: opt.Strategies = "auto",
     budget: opt.Budget = None,
@@ -164,6 +166,7 @@ def evaluate(
     second: opt.Second = None,
     target: opt.Target = None,
     separator: opt.Separator = None,
+    skip_broken: opt.SkipBroken = False,
     device: opt.Device = None,
     offline: opt.Offline = False,
     as_json: opt.Json = False,
@@ -173,7 +176,9 @@ def evaluate(
     with guard(as_json) as out:
         loaded = _load(model, device, quiet, offline)
         columns = {"text": text, "second": second, "target": target}
-        result = loaded.evaluate(data, **columns, separator=separator, offline=offline)
+        result = loaded.evaluate(
+            data, **columns, separator=separator, offline=offline, skip_broken=skip_broken, tell=say
+        )
         if as_json:
             write_json(evaluation_object(loaded, result), out)
         else:
@@ -201,6 +206,7 @@ def predict(
     text: opt.Text = None,
     second: opt.Second = None,
     separator: opt.Separator = None,
+    skip_broken: opt.SkipBroken = False,
     device: opt.Device = None,
     offline: opt.Offline = False,
     quiet: opt.Quiet = False,
@@ -212,7 +218,9 @@ def predict(
         cli_predict.check_output(output)
         loaded = _load(model, device, quiet, offline)
         columns = {"text": text, "second": second}
-        count = cli_predict.run(loaded, data, output, out, columns, separator=separator, quiet=quiet)
+        count = cli_predict.run(
+            loaded, data, output, out, columns, separator=separator, quiet=quiet, skip_broken=skip_broken
+        )
         if output is not None and not quiet:
             say(f"{count:,} predictions written to {output}.")
 

@@ -214,6 +214,10 @@ Cache = Annotated[
     str | None,
     _option(_RUN, "--cache", metavar="NAME", help="Keep what frozen layers give: bf16, fp32 or off (bf16)."),
 ]
+SkipBroken = Annotated[
+    bool,
+    _option(_DATA, "--skip-broken", metavar="", help="Leave out pictures and sounds that cannot be read."),
+]
 Offline = Annotated[bool, _option(_RUN, "--offline", metavar="", help="Never use the network.")]
 PredictionFile = Annotated[
     Path | None,

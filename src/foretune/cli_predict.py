@@ -58,6 +58,7 @@ def run(
     *,
     separator: str | None = None,
     quiet: bool = False,
+    skip_broken: bool = False,
 ) -> int:
     """Predict every row of `data`, write to `output` or else to `out`, and return their number.
 
@@ -71,6 +72,9 @@ def run(
     elif output is not None:
         _check_format(output)
     table = _read(model, data, separator)
+    if skip_broken:
+        table = _without_broken(model, model.renamed(table, **columns))
+        columns = {"text": None, "second": None}
     examples = _examples(model, table, data, columns, quiet)
     bar = output is not None or not out.isatty()
     items = tracked(_placed(model, examples), len(examples), quiet=quiet or not bar)
@@ -83,6 +87,15 @@ def run(
     with _whole(output) as draft:
         _write(items, table, output, draft, model.task.headline)
     return len(examples)
+
+
+def _without_broken(model: Model, table: pd.DataFrame) -> pd.DataFrame:
+    from foretune.prepare import readable
+
+    found, broken = readable(type(model.task), table, model.task.columns, True, "data")
+    for text in broken:
+        say(f"Warning: {text}", style="yellow")
+    return found
 
 
 def _placed(model: Model, examples: Examples) -> Iterator[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ import numpy as np
 from foretune.data.audit import as_texts
 from foretune.data.read import read_table
 from foretune.errors import ConfigError, DataError, did_you_mean
+from foretune.prepare import readable
 from foretune.tasks.base import Encoded, Examples
 from foretune.training.feed import TokenFeed
 from foretune.training.inference import TOKENS, Runtime, batch_on, predict, run_all
@@ -92,11 +93,14 @@ class Model:
         target: str | None = None,
         separator: str | None = None,
         offline: bool = False,
+        skip_broken: bool = False,
+        tell: Callable[[str], None] = lambda text: None,
     ) -> dict[str, Any]:
         """Return the metrics with 95 % intervals on a labelled table, file or hub id.
 
         `text`, `second` and `target` name its columns where they differ from those of the training data, `separator`
-        the mark between the columns of a csv file likewise. Raises DataError.
+        the mark between the columns of a csv file likewise. `skip_broken` leaves out pictures and sounds that
+        cannot be decoded; `tell` is called with a sentence that counts them. Raises DataError.
         """
         table = read_table(
             data,
@@ -104,7 +108,11 @@ class Model:
             offline=offline or self.recipe.offline,
             split="test",
         )
-        examples = self.read(table, text=text, second=second, target=target)
+        table = self.renamed(table, text=text, second=second, target=target)
+        table, broken = readable(type(self.task), table, self.task.columns, skip_broken, "data")
+        for warning in broken:
+            tell(warning)
+        examples = self.read(table)
         return self.score(examples)[0]
 
     def score(

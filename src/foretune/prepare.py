@@ -71,7 +71,7 @@ def prepare(train: Any, dev: Any, test: Any, recipe: Recipe) -> Prepared:
         need_target="labels" not in recipe.options,
     )  # fmt: skip
     kind, columns = task_class(chosen.task), chosen.columns
-    table = kind.tidy(table, columns)
+    table, broken = readable(kind, kind.tidy(table, columns), columns, recipe.skip_broken, "train")
     notes = [chosen.reason]
     warnings = list(kind.audit(table, columns, where="train"))
     task = kind.from_table(table, columns, recipe)
@@ -83,9 +83,12 @@ def prepare(train: Any, dev: Any, test: Any, recipe: Recipe) -> Prepared:
     for name, source in (("dev", dev), ("test", test)):
         if source is not None:
             other = kind.tidy(_other(source, columns, recipe, name), columns)
+            other, found = readable(kind, other, columns, recipe.skip_broken, name)
+            broken += found
             warnings += kind.audit(other, columns, where=name)
             warnings += kind.overlap(table, other, columns, name)
             parts[name] = task.examples(other, where=name)
+    warnings += broken
     notes += _hold_out(parts, recipe, task)
     whole = _present(parts["train"])
     return Prepared(task, columns, whole, parts["dev"], parts["test"], source_name(train), warnings, notes)
@@ -99,6 +102,17 @@ def metric_of(recipe: Recipe, task: Task) -> str:
         known, hint = ", ".join(task.metrics), did_you_mean(recipe.metric, task.metrics)
         raise ConfigError(f"Unknown metric {recipe.metric!r} for {task.name}.{hint} Known: {known}.")
     return recipe.metric
+
+
+def readable(
+    kind: type[Task], table: pd.DataFrame, columns: Columns, skip: bool, where: str
+) -> tuple[pd.DataFrame, list[str]]:
+    """Return the table without the rows of broken pictures or sounds, where they are to be skipped, and a warning."""
+    if not skip or kind.modality == "text":
+        return table, []
+    from foretune.data.broken import without_broken
+
+    return without_broken(table, columns.text, kind.modality, where)
 
 
 def column_names(columns: Columns) -> list[str]:

@@ -53,6 +53,7 @@ class Recipe:
     test_fraction: float = 0.1  # likewise, where neither a dev nor a test file is given
     checkpoint_seconds: float = 60.0  # between two checkpoints
     offline: bool = False
+    skip_broken: bool = False  # leave out pictures and sounds that cannot be decoded, and count them
     cache: str = "bf16"  # number format of what frozen layers give, kept on disk; "fp32", or "off"
     trackers: tuple[str, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)  # of the strategy

@@ -77,3 +77,28 @@ def test_a_broken_picture_is_named_before_anything_is_written(run, tmp_path):
     ]
     done = CliRunner().invoke(app, [*arguments, "--offline", "--quiet"])
     assert done.exit_code == 1 and "3.png" in done.output and not (tmp_path / "out").exists()
+
+
+def test_broken_pictures_are_left_out_and_counted_where_asked(run, tmp_path):
+    base, _ = run
+    for label, colour in COLOURS.items():
+        for n in range(8):
+            write_picture(tmp_path / "photos" / label / f"{n}.png", colour, seed=n)
+    half = (tmp_path / "photos/red/3.png").read_bytes()
+    (tmp_path / "photos/red/3.png").write_bytes(half[: len(half) // 2])  # the header is whole
+    (tmp_path / "photos/blue/1.png").write_bytes(b"no picture")
+    model = foretune.fit(
+        tmp_path / "photos", backbone=str(base / "run"), output=tmp_path / "out", strategy="linear-probe", device="cpu",
+        offline=True, skip_broken=True, epochs=1.0,
+    )  # fmt: skip
+    assert sum(model.record["data"]["sizes"].values()) == 14
+    said = next(text for text in model.record["warnings"] if "left out" in text)
+    assert "2 pictures of 16" in said and "3.png" in said and "1.png" in said
+    for command in ("predict", "evaluate"):
+        done = CliRunner().invoke(app, [command, str(base / "run"), str(tmp_path / "photos"), "--quiet"])
+        assert done.exit_code == 1 and ".png" in done.output
+        done = CliRunner().invoke(
+            app, [command, str(base / "run"), str(tmp_path / "photos"), "--skip-broken"]
+        )
+        assert done.exit_code == 0, done.output
+        assert "2 pictures of 16" in done.output
