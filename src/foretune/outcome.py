@@ -164,7 +164,7 @@ def _training(job: Job, progress: Progress) -> dict[str, Any]:
         "padding_share": 1 - progress.tokens / max(progress.padded_tokens, 1),
         "peak_memory_bytes": machine.peak_memory_bytes(job.runtime.device),
         "steps": progress.step,
-        "epochs": progress.examples / max(len(job.train), 1),
+        "epochs": progress.examples / max(len(job.train_store), 1),
         "precision": job.runtime.precision,
         "best_step": progress.best_step,
         "stopped_early": progress.stopped_early,

@@ -223,3 +223,13 @@ def test_samples_begin_with_the_first_words(text, expected):
     from foretune.tasks.text_generation import beginning
 
     assert beginning(text) == expected
+
+
+def test_blocks_of_losses_add_up():
+    from foretune.tasks.text_generation import BLOCK, in_blocks
+
+    losses = np.arange(2 * BLOCK + 3, dtype=float)
+    sums, counts, sizes = in_blocks(losses, 1000)
+    assert counts.tolist() == [BLOCK, BLOCK, 3] and sums.sum() == losses.sum()
+    assert sums[0] == losses[:BLOCK].sum() and sizes.sum() == pytest.approx(1000)
+    assert [len(part) for part in in_blocks(np.zeros(0), 5)] == [0, 0, 0]

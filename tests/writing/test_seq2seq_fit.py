@@ -153,7 +153,8 @@ def test_strategies_with_a_new_head_say_what_to_take_instead(fit, tmp_path, stra
 
 
 def test_a_stopped_run_ends_as_one_that_was_not(fit, tmp_path, stop_at):
-    options = {"dropout": 0.1, "checkpoint_seconds": 0.0, "micro_tokens": 100, "test_fraction": 0.0}
+    options = {"dropout": 0.1, "checkpoint_seconds": 0.0, "micro_tokens": 200, "test_fraction": 0.0}
+    options["batch_tokens"] = 400
     fit(tmp_path / "whole", **options)
     with pytest.raises((Interrupted, KeyboardInterrupt)):
         fit(tmp_path / "stopped", listeners=[stop_at(3)], **options)

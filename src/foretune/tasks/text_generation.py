@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 WRITTEN = 64  # tokens, unless told otherwise
 SAMPLES, SAMPLE_TOKENS, SAMPLE_WORDS = 2, 32, 8  # texts shown during training, and the words they begin with
 DRAWN = {"do_sample": True, "num_beams": 1, "temperature": 0.8, "top_p": 0.95, "top_k": 0}  # of samples
+BLOCK = 256  # tokens of a text that an n-gram baseline's interval resamples at a time
 BASELINE_TOKENS = 2_000_000  # of the training data that n-grams are counted in
 
 
@@ -260,12 +261,18 @@ class TextGeneration(Task):
         for name, order in (("unigram", 1), ("kneser_ney", 3)):
             model, scores = KneserNey(counted, len(self._tokenizer), order), PerplexityScores()
             for each in other:
-                losses = model.losses(each.ids)[each.first :]
-                if len(losses):
-                    scores.update(*(np.array([value]) for value in (losses.sum(), len(losses), each.size)))
+                scores.update(*in_blocks(model.losses(each.ids)[each.first :], each.size))
             result = scores.result(seed)
             found[name] = {metric: result[metric] for metric in self.metrics}
         return found
+
+
+def in_blocks(losses: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return sums, counts and bytes of blocks of losses: a long text has an interval as its windows have."""
+    starts = np.arange(0, len(losses), BLOCK)
+    sums = np.add.reduceat(losses, starts) if len(losses) else np.zeros(0)
+    counts = np.diff([*starts, len(losses)])
+    return sums, counts, size * counts / max(len(losses), 1)
 
 
 def beginning(text: str) -> str:
