@@ -99,7 +99,12 @@ TrainableLayers = Annotated[
 ]
 StrategyOption = Annotated[
     list[str] | None,
-    _option(_MODEL, "--option", metavar="KEY=VALUE", help="An option of the strategy; may be repeated."),
+    _option(
+        _MODEL,
+        "--option",
+        metavar="KEY=VALUE",
+        help="An option of the strategy or the task; may be repeated.",
+    ),
 ]
 MaxTokens = Annotated[
     int | None,

@@ -44,6 +44,8 @@ def show_fit(model: Model, out: TextIO) -> None:
 
 def _training(train: dict[str, Any]) -> str:
     """Return sentences about time, speed and memory."""
+    if not train["steps"]:
+        return f"Nothing was trained; {train['peak_memory_bytes'] / 1e9:.1f} GB of memory at most."
     peak = train["peak_flops"] / 1e9
     early = (
         f", stopped early: the weights of step {train['best_step']:,} are kept"

@@ -101,11 +101,13 @@ class RichProgress:
     def _on_setup(self, values: dict[str, Any]) -> None:
         self._peak, self._metric, self._epochs = values["peak_flops"], values["metric"], values["epochs"]
         self._unit = values.get("unit", "tokens")
+        training = "no training"
+        if values["epochs"]:  # none where nothing trains
+            batch = f"{values['batch_tokens']:,} {self._unit} a step"
+            training = f"{values['epochs']:g} epochs, {batch}, rate {values['lr']:.2g}"
         self._print(
             f"{values['backbone']}, {values['strategy']}, {values['precision']} on {values['device']} "
-            f"({values['peak_flops'] / 1e9:,.0f} GFLOP/s at most): {values['train']:,} examples, "
-            f"{values['epochs']:g} epochs, {values['batch_tokens']:,} {values.get('unit', 'tokens')} a step, "
-            f"rate {values['lr']:.2g}",
+            f"({values['peak_flops'] / 1e9:,.0f} GFLOP/s at most): {values['train']:,} examples, {training}",
             "dim",
         )
 

@@ -71,6 +71,10 @@ def prepare(train: Any, dev: Any, test: Any, recipe: Recipe) -> Prepared:
         need_target="labels" not in recipe.options,
     )  # fmt: skip
     kind, columns = task_class(chosen.task), chosen.columns
+    if recipe.class_weights != "none" and not kind.class_weighted:
+        raise ConfigError(
+            f"Class weights are for classification, not for {kind.name}. Leave --class-weights out."
+        )
     table, broken = readable(kind, kind.tidy(table, columns), columns, recipe.skip_broken, "train")
     notes = [chosen.reason]
     warnings = list(kind.audit(table, columns, where="train"))

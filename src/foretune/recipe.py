@@ -56,7 +56,7 @@ class Recipe:
     skip_broken: bool = False  # leave out pictures and sounds that cannot be decoded, and count them
     cache: str = "bf16"  # number format of what frozen layers give, kept on disk; "fp32", or "off"
     trackers: tuple[str, ...] = ()
-    options: dict[str, Any] = field(default_factory=dict)  # of the strategy
+    options: dict[str, Any] = field(default_factory=dict)  # of the strategy and of the task
 
     def __post_init__(self) -> None:
         for entry in fields(self):

@@ -138,3 +138,11 @@ def test_what_does_not_fit_is_said(tiny, tmp_path):
     assert any(
         "not used" in text for text in json.loads((model.path / "foretune.json").read_text())["warnings"]
     )
+
+
+def test_class_weights_are_refused_where_they_would_do_nothing(tiny, tmp_path):
+    with pytest.raises(ConfigError, match="not for similarity"):
+        foretune.fit(
+            searches(40), output=tmp_path / "a", backbone=tiny, task="similarity", class_weights="auto"
+        )
+    assert not (tmp_path / "a").exists()

@@ -53,7 +53,7 @@ def test_label_names_alone_will_do(tiny, tmp_path):
     table.write_text("text\n" + "\n".join(f"{text} {i}" for i, text in enumerate(TEXTS)) + "\n")
     done = CliRunner().invoke(app, [
         "fit", str(table), "--strategy", "zero-shot", "--option", "labels=good, awful food,clean", "--backbone", tiny,
-        "--output", str(tmp_path / "run"), "--device", "cpu", "--json", "--quiet", "--offline",
+        "--output", str(tmp_path / "run"), "--device", "cpu", "--json", "--offline",
     ])  # fmt: skip
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout.splitlines()[-1])

@@ -101,6 +101,7 @@ class Task(ABC):
     pipeline: ClassVar[str | None] = None  # of transformers, that runs the saved model: for the model card
     example: ClassVar[str] = '"your text"'  # of an input, as Python, for the model card
     gives_probabilities: ClassVar[bool] = False  # one per label and example, that sum to 1
+    class_weighted: ClassVar[bool] = False  # whether it takes class weights
     reads_words: ClassVar[bool] = False  # lists of tokens in the table stay lists
     pools: ClassVar[bool] = (
         True  # False: the head reads every token, so no mean over them may be put before it

@@ -41,6 +41,7 @@ class MultiLabel(Task):
     headline = "labels"
     pipeline = "text-classification"
     gives_probabilities = True
+    class_weighted = True
 
     def __init__(
         self,

@@ -45,6 +45,7 @@ class TextClassification(Task):
     default_metric = "accuracy"
     pipeline = "text-classification"
     gives_probabilities = True
+    class_weighted = True
     forecasts = True
 
     Options: ClassVar[type] = LabelOptions
