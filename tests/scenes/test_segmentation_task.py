@@ -147,7 +147,7 @@ def test_predict_writes_masks(fitted, painted, tmp_path):
 
 def test_what_does_not_fit_is_named(masks_table, network, painted, fitted, options, tmp_path):
     given = options | {"backbone": network(), "output": tmp_path / "run"}
-    with pytest.raises(ConfigError, match="segmentation has no class weights"):
+    with pytest.raises(ConfigError, match="not for segmentation"):
         foretune.fit(masks_table, class_weights="auto", **given)
     with pytest.raises(ConfigError, match="Option side is 7; expected pixels from 32"):
         foretune.fit(masks_table, options={"side": 7}, **given)
