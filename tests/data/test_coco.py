@@ -1,11 +1,14 @@
 """COCO json with its pictures becomes a table; every inconsistency is named by ids."""
 
+import gzip
 import json
 
 import numpy as np
 import pytest
 
 from foretune.data.coco import check_coco_sizes, coco_file, looks_like_coco, read_coco
+from foretune.data.infer import infer_task
+from foretune.data.read import read_table
 from foretune.errors import DataError
 
 Image = pytest.importorskip("PIL.Image")
@@ -79,6 +82,41 @@ def test_the_layout_of_coco_itself(tmp_path):
     assert read_coco(tmp_path, "dev")["path"].str.contains("val2017").all()
     with pytest.raises(DataError, match=r"no COCO json of split 'test', only instances_train2017.json"):
         coco_file(tmp_path, "test")
+
+
+@pytest.mark.parametrize(
+    ("name", "where"),
+    [
+        ("annotations.json", "images"),
+        ("annotations.json", "train"),
+        ("val.json", "valid"),
+        ("labels/val.json", "images/val"),
+        ("annotations/instances_val2017.json", "val2017"),
+    ],
+)
+def test_a_json_by_itself_is_read_like_its_folder(tmp_path, name, where):
+    file = write(tmp_path, [box(1, 2, 1, 2, 3, 4)], name, where=where)
+    table = read_table(str(file))
+    assert table["path"].tolist() == [str(tmp_path / where / f"{n}.png") for n in (1, 2)]
+    assert table["boxes"].tolist() == [[], [(1, 2, 3, 4)]] and table.attrs["format"] == "coco"
+    found = infer_task(table)
+    assert (found.task, found.columns.text, found.columns.target) == ("detection", "path", "boxes")
+
+
+def test_a_json_by_itself_wherever_its_lists_stand(tmp_path):
+    """After a long description, and compressed."""
+    file = write(tmp_path, [], info={"description": "x" * 10_000})
+    content = json.loads(file.read_text())
+    packed = tmp_path / "packed.json.gz"
+    packed.write_bytes(gzip.compress(json.dumps({"info": content.pop("info"), **content}).encode()))
+    assert len(read_table(packed)) == 2
+
+
+def test_a_json_of_another_form(tmp_path):
+    file = tmp_path / "other.json"
+    file.write_text('{"images": [], "annotations": []}')
+    with pytest.raises(DataError, match=r"keys images, annotations, expected an array .* SQuAD's.* COCO's"):
+        read_table(file)
 
 
 def test_a_folder_of_its_own_for_each_split(tmp_path):

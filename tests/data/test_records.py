@@ -76,7 +76,7 @@ def test_json_lines_under_a_json_name():
 
 
 def test_one_object_is_no_table():
-    assert "one JSON object, expected an array" in message(parse_json, '{"data": []}')
+    assert "one JSON object with the keys data, expected an array" in message(parse_json, '{"data": []}')
 
 
 def test_broken_array_names_the_line():

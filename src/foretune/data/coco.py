@@ -14,7 +14,7 @@ import numpy as np
 
 from foretune.data.boxes import clean_boxes
 from foretune.data.files import decode, read_bytes
-from foretune.data.folders import folders_in, split_name
+from foretune.data.folders import SPLITS, folders_in, split_name
 from foretune.data.images import image_sizes
 from foretune.data.media import IMAGE
 from foretune.data.text import counted, listed
@@ -48,13 +48,22 @@ def read_coco(path: str | os.PathLike[str], split: str = "train") -> pd.DataFram
     Raises DataError, naming ids, for missing or doubled pictures, annotations of unknown pictures or
     categories, and boxes that cannot be (`clean_boxes`).
     """
-    import pandas as pd
-
     source = Path(path).expanduser().absolute()
     file = coco_file(source, split) if source.is_dir() else source
     if file is None:
         raise DataError(f"{source} holds no COCO json with images, annotations and categories.")
-    content = _load(file)
+    return coco_table(_load(file), file, split)
+
+
+def coco_table(content: Record, file: Path, split: str = "train") -> pd.DataFrame:
+    """Return the table of the parsed json of `file`, for which `looks_like_coco` holds; see `read_coco`.
+
+    Pictures are looked for beside the file, in `images` and in the folders that are called after its part:
+    that of its name (`instances_val2017`), else `split`.
+    """
+    import pandas as pd
+
+    file = file.expanduser().absolute()
     names = _categories(content["categories"], file)
     images = _images(content["images"], file, split)
     found = content.get("annotations") or []
@@ -168,16 +177,10 @@ def _base(file: Path, name: str, split: str) -> Path:
     """Return the folder in which the first picture lies: beside the json, in images, or in its split's."""
     here, above = file.parent, file.parent.parent
     subset = file.stem.split("_")[-1]  # instances_train2017
-    places = [
-        here,
-        here / "images",
-        here / split,
-        here / subset,
-        above / "images",
-        above / subset,
-        above / split,
-    ]
-    places += [above / "images" / subset, above]
+    part = next(iter(sorted(_splits_in(file.stem))), split_name(split) or split)
+    parts = dict.fromkeys((subset, split, *SPLITS.get(part, ())))
+    inside = ["", "images", *parts, *(f"images/{part}" for part in parts)]
+    places = [folder / name for folder in (here, above) for name in inside]
     return next((place for place in places if (place / name).is_file()), here)
 
 

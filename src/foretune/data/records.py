@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from foretune.data.coco import coco_table, looks_like_coco
 from foretune.data.squad import is_squad, parse_squad
 from foretune.data.text import counted, excerpt, listed
 from foretune.errors import DataError
@@ -76,7 +78,9 @@ def _faulty(name: str, faults: list[tuple[int, str, str]]) -> DataError:
 
 
 def parse_json(text: str, name: str) -> pd.DataFrame:
-    """Return the table of a JSON array of objects, or of a SQuAD file; JSON Lines named .json are read as such.
+    """Return the table of a JSON array of objects, or of a SQuAD or COCO file; JSON Lines named .json are read so.
+
+    `name` is the file's path: a COCO file's pictures are looked for beside it (`coco.coco_table`).
 
     Raises DataError naming the place of a syntax error or the first items that are no objects.
     """
@@ -89,12 +93,19 @@ def parse_json(text: str, name: str) -> pd.DataFrame:
         raise DataError(f"{name} is not valid JSON, {line}{error}. Is the file complete?") from error
     if is_squad(value):
         return parse_squad(value, name)
+    if looks_like_coco(value):
+        return coco_table(value, Path(name))
     if not isinstance(value, list):
         raise DataError(
-            f"{name} holds one JSON {_kind(value)}, expected an array of objects: [{{…}}, {{…}}], or a file "
-            f"of questions as SQuAD's, with data and paragraphs."
+            f"{name} holds one JSON {_kind(value)}{_keys(value)}, expected an array of objects: [{{…}}, {{…}}], a "
+            f"file of questions as SQuAD's, with data and paragraphs, or of boxes as COCO's, with images, "
+            f"annotations and categories."
         )
     return from_records(value, name)
+
+
+def _keys(value: object) -> str:
+    return f" with the keys {listed(list(map(str, value)))}" if isinstance(value, dict) and value else ""
 
 
 def from_records(records: list[Any], name: str) -> pd.DataFrame:
