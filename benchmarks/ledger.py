@@ -168,7 +168,7 @@ def _features_of(line: dict[str, Any]) -> tuple[str, str, int, int]:
 
 def _look(data: str, backbone: str, n: int, seed: int, weights: Path) -> tuple[Any, float]:
     from foretune.assemble import load_backbone
-    from foretune.planning import look
+    from foretune.planning_look import look
     from foretune.prepare import prepare
     from foretune.recipe import Recipe
     from foretune.training import machine

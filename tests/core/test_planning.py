@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import foretune
-from foretune import planning
+from foretune import planning, planning_look
 from foretune.errors import BackboneError, ConfigError, DataError
 from foretune.forecast import cost, ledger
 from foretune.forecast.cost import Cost
@@ -115,9 +115,9 @@ def test_small_classes_are_named(plan, rows):
 
 def test_a_sample_keeps_every_class():
     targets = np.array([0] * 5000 + [1] * 3)
-    rows = planning._sample(targets, seed=0)
-    assert len(rows) == planning.SAMPLE and 1 in targets[rows] and (np.diff(rows) > 0).all()
-    assert len(planning._sample(np.zeros(10, int), 0)) == 10
+    rows = planning_look.sample_rows(targets, seed=0)
+    assert len(rows) == planning_look.SAMPLE and 1 in targets[rows] and (np.diff(rows) > 0).all()
+    assert len(planning_look.sample_rows(np.zeros(10, int), 0)) == 10
 
 
 def test_a_fit_follows_a_plan_and_is_held_to_it(plan, rows, tiny, tmp_path, own_ledger):
@@ -205,8 +205,8 @@ def test_an_impossible_budget_is_refused(fit, tmp_path, budget):
 
 
 def test_a_budget_alone_plans_first(fit, rows, tiny, quick_costs, tmp_path, monkeypatch):
-    monkeypatch.setattr(planning, "_backbones", lambda *args: ([str(tiny)], []))
-    monkeypatch.setattr(planning, "_strategies", lambda names: ["linear-probe", "full"])
+    monkeypatch.setattr(planning, "backbones_of", lambda *args: ([str(tiny)], []))
+    monkeypatch.setattr(planning, "strategies_of", lambda names: ["linear-probe", "full"])
     model = fit(tmp_path / "run", rows(160), budget="20s", backbone=..., test_fraction=0.1)
     assert model.record["strategy"] == "linear-probe"  # full would need 50 s
     assert json.loads((tmp_path / "run/plan.json").read_text())["best"]["strategy"] == "linear-probe"

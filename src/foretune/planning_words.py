@@ -1,0 +1,93 @@
+"""What a plan says beside its candidates: what labels would buy, which classes are too small, the command."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from foretune.forecast.plan import Choice
+from foretune.planning_look import Look
+from foretune.prepare import Prepared
+
+if TYPE_CHECKING:
+    from foretune.forecast.curve import Curve
+
+FEW_PER_CLASS = 8  # labels; below, a class can hardly be learnt
+
+
+def labels(best: Choice, look: Look | None, n: int, target_score: float | None) -> dict[str, Any]:
+    """Return what the learning curve of the probe says of 2 and 5 times the `n` labels, for the best candidate.
+
+    The candidate is expected to gain what the probe on its features gains; the interval joins that of the
+    score and that of the gain.
+    """
+    found: dict[str, Any] = {"n": n}
+    if look is None:
+        return found
+    for times in (2, 5):
+        gain, width = look.predictors[f"curve_x{times}"], look.predictors[f"curve_x{times}_width"]
+        found[f"x{times}"] = _shifted(best, gain, width)
+    if target_score is not None and look.curve is not None:
+        found["target"] = _target(best, look.curve, target_score, n)
+    return found
+
+
+def _shifted(best: Choice, gain: float, width: float) -> dict[str, float]:
+    low = gain - ((best.value - best.low) ** 2 + width**2) ** 0.5
+    high = gain + ((best.high - best.value) ** 2 + width**2) ** 0.5
+    value = min(best.value + gain, 1.0)
+    return {"value": value, "low": max(best.value + low, 0.0), "high": min(best.value + high, 1.0)}
+
+
+def _target(best: Choice, curve: Curve, target: float, n: int) -> dict[str, Any]:
+    """Return the labels that `target` needs, None where it is out of reach: the curve, moved to the candidate."""
+    from foretune.forecast.curve import forecast_at, labels_for
+
+    shift = best.value - forecast_at(curve, n).value
+    found = labels_for(curve, target - shift)
+    return {"score": target, "value": found.value, "low": found.low, "high": found.high}
+
+
+def advice(ordered: Sequence[Choice], prepared: Prepared) -> list[str]:
+    """Return sentences on classes with few labels, and on candidates that the forecast does not tell apart."""
+    found = _label_advice(prepared)
+    close = not_told_apart(ordered)
+    if close:
+        named = ", ".join(f"{c.backbone} with {c.strategy}" for c in close[:3])
+        found.append(f"Not told apart from the best by this forecast: {named}.")
+    return found
+
+
+def not_told_apart(ordered: Sequence[Choice]) -> list[Choice]:
+    """Return the candidates within the limits whose interval reaches the score of the first, the best."""
+    best = ordered[0]
+    return [c for c in ordered[1:] if c.over is None and c.high >= best.value and c.value <= best.value]
+
+
+def _label_advice(prepared: Prepared) -> list[str]:
+    """Return what is to be said of classes with few labels, for tasks of one class per example."""
+    targets, names = prepared.train.targets, prepared.task.labels
+    if targets is None or targets.ndim != 1 or targets.dtype.kind not in "iu" or not names:
+        return []
+    counts = np.bincount(targets, minlength=len(names))
+    few = [f"{name} ({count})" for name, count in zip(names, counts, strict=True) if count < FEW_PER_CLASS]
+    advice = []
+    if few:
+        advice.append(
+            f"Too few labels to learn or measure well: {', '.join(few[:8])}. "
+            f"Label at least {FEW_PER_CLASS} of each."
+        )
+    if counts.mean() < 2 * FEW_PER_CLASS:
+        advice.append(
+            "With so few labels per class compare with --strategy zero-shot, which needs none; linear-probe is the "
+            "safe choice among those that train."
+        )
+    return advice
+
+
+def command(best: Choice) -> str:
+    """Return the command that takes the best candidate."""
+    return f"foretune fit DATA --backbone {shlex.quote(best.backbone)} --strategy {best.strategy}"
