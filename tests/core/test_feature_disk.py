@@ -339,7 +339,7 @@ def test_a_limit_that_is_no_size_is_refused(cache, monkeypatch, text):
 def test_the_limit_is_a_share_of_the_disk(cache, monkeypatch, free, limit):
     monkeypatch.setenv("FORETUNE_CACHE_BYTES", "")
     held = [0]
-    monkeypatch.setattr(feature_budget.shutil, "disk_usage", lambda path: Usage(2 * free, 0, free - held[0]))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(2 * free, 0, free - held[0]))
     assert not cache.exists() and fs.size_limit() == limit
     make("key")
     held[0] = feature_files.held_bytes()
@@ -350,7 +350,7 @@ def test_a_full_disk_makes_room_within_the_limit(cache, monkeypatch):
     make("old", layout=big(0.1))
     held = feature_files.held_bytes()
     usage = Usage(10**9, 10**9, 0)
-    monkeypatch.setattr(feature_budget.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     feature_budget.make_room(held)
     assert list(cache.iterdir()) == []
     with pytest.raises(OSError, match="do not fit"):
@@ -421,7 +421,7 @@ def in_memory_beside(disk, store, others):
 
 
 def test_a_disk_with_less_room_than_it_says(small_disk, monkeypatch):
-    monkeypatch.setattr(feature_budget.shutil, "disk_usage", lambda path: Usage(10**9, 0, 10**9))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 0, 10**9))
     store = make("key", 2.0, big(5))  # taking the space fails
     assert value(store) == 2.0 and list((small_disk / "features").iterdir()) == []
 

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import errno
-import os
-import re
-import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from foretune.backbones import feature_files as files
-from foretune.errors import ConfigError
+from foretune.data import cache_size
 
-LIMIT_VARIABLE = "FORETUNE_CACHE_BYTES"
-LIMIT_BYTES, DISK_SHARE = 20 * 10**9, 0.2
 MEMORY_SHARE = 0.25  # the rest is for training
-UNITS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
 def make_room(coming: int) -> None:
@@ -25,7 +19,7 @@ def make_room(coming: int) -> None:
     Drafts count, but are never deleted: somebody is writing them.
     """
     held, stores = files.held_bytes(), files.stores()
-    allowed = min(size_limit(), held + _free_bytes())
+    allowed = min(size_limit(), held + cache_size.free_bytes(files.features_folder()))
     least = held - sum(store.bytes for store in stores) + coming
     if least > allowed:  # then none of them need go
         raise _too_much(coming, allowed)
@@ -46,32 +40,9 @@ def _too_much(coming: int, allowed: int) -> OSError:
 def size_limit() -> int:
     """Return the bytes that all stores may take together.
 
-    $FORETUNE_CACHE_BYTES where it is set; else 20 % of what the disk would have free without the stores, and
-    20 GB at most. Raises ConfigError where the variable is no size.
+    See `foretune.data.cache_size`. Raises ConfigError where $FORETUNE_CACHE_BYTES is no size.
     """
-    given = os.environ.get(LIMIT_VARIABLE, "").strip()
-    if given:
-        return _parse_size(given)
-    return min(LIMIT_BYTES, int(DISK_SHARE * (_free_bytes() + files.held_bytes())))
-
-
-def _parse_size(text: str) -> int:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+)\s*(?:([kmgt])(i?))?b?", text.lower(), flags=re.ASCII)
-    if match is None:
-        raise ConfigError(
-            f"${LIMIT_VARIABLE} is {text!r}, which is no size. Give bytes, or a number with a unit such as 8GB, "
-            "500MB or 1.5GiB; 0 keeps features off the disk."
-        )
-    number, unit, binary = match[1], match[2] or "", match[3]
-    return int(float(number) * (1024 if binary else 1000) ** UNITS[unit])
-
-
-def _free_bytes() -> int:
-    folder = files.features_folder().absolute()
-    for path in (folder, *folder.parents):
-        with suppress(OSError):  # not made yet
-            return shutil.disk_usage(path).free
-    return 0
+    return cache_size.size_limit(files.features_folder(), files.held_bytes())
 
 
 def memory_limit(root: Path = Path("/sys/fs/cgroup")) -> int:

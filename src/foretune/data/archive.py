@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-import tempfile
 import zipfile
 import zlib
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from foretune.data.media import is_hidden
-from foretune.data.store import cache_folder
 from foretune.data.text import counted, excerpt, listed
+from foretune.data.unpacked import unpacked
 from foretune.errors import DataError, ResourceError
 
 ENTRY_LIMIT = 2_000_000
@@ -20,15 +20,14 @@ ENTRY_LIMIT = 2_000_000
 RATIO_LIMIT = 100
 #: Small archives may shrink as they like: 1 GB does no harm.
 HARMLESS_BYTES = 1 << 30
-#: Left free on the disk besides what is unpacked.
-_SPARE_BYTES = 256 << 20
 _BLOCK = 1 << 20
 
 
 def unpack(path: str | os.PathLike[str]) -> Path:
     """Return the folder with the contents of a zip file, unpacked into the cache where it is not there yet.
 
-    An archive of the same bytes is unpacked once. Hidden files and `__MACOSX` are left out.
+    An archive of the same bytes is unpacked once, and kept while this process lives (`unpacked`). Hidden files and
+    `__MACOSX` are left out.
     Raises DataError for a damaged or encrypted archive, a file that would land outside the folder (absolute
     path, `..`), a link, or a decompression bomb; ResourceError where the disk is too small.
     """
@@ -36,10 +35,8 @@ def unpack(path: str | os.PathLike[str]) -> Path:
     try:
         with zipfile.ZipFile(source) as archive:
             entries = _checked(archive, source)
-            target = cache_folder() / "unpacked" / _key(source)
-            if not target.is_dir():
-                _unpack(archive, entries, target)
-            return target
+            size = sum(info.file_size for info in entries)
+            return unpacked(_key(source), size, partial(_unpack, archive, entries), str(source))
     except (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise DataError(f"{source} is no readable zip file ({error}). Copy or download it again.") from error
     except OSError as error:
@@ -99,24 +96,9 @@ def _check_size(files: list[zipfile.ZipInfo], source: Path) -> None:
         )
 
 
-def _unpack(archive: zipfile.ZipFile, files: list[zipfile.ZipInfo], target: Path) -> None:
-    """Write into a draft beside `target` and rename it, so that a broken off one is never used."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    total = sum(info.file_size for info in files)
-    if shutil.disk_usage(target.parent).free < total + _SPARE_BYTES:
-        raise ResourceError(
-            f"{archive.filename} unpacks to {total / 1e9:,.1f} GB, more than is free in {target.parent}. Set "
-            f"FORETUNE_CACHE to a folder on a larger disk."
-        )
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".tmp-") as name:
-        draft = Path(name) / "contents"
-        for info in files:
-            _write(archive, info, draft / info.filename)
-        try:
-            draft.rename(target)
-        except OSError:
-            if not target.is_dir():  # else another process was faster
-                raise
+def _unpack(archive: zipfile.ZipFile, files: list[zipfile.ZipInfo], folder: Path) -> None:
+    for info in files:
+        _write(archive, info, folder / info.filename)
 
 
 def _write(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> None:
