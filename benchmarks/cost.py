@@ -68,6 +68,9 @@ CASES = (
 
 def forecast(case: Case, folder: Path, weights: Path, limit: float) -> dict[str, Any]:
     """Return the forecast of a case whose parts lie in `folder`; to be run in a fresh process."""
+    from foretune import let_threads_sleep
+
+    let_threads_sleep()  # as every command does
     from foretune import api
     from foretune.assemble import assemble, load_backbone
     from foretune.forecast.cost import forecast_cost
