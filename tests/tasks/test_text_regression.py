@@ -60,6 +60,15 @@ def test_reloaded_it_predicts_the_same_and_the_report_shows_the_largest_errors(m
     assert "Largest errors" in report and "RMSE" in report and "Mean of the training targets" in report
 
 
+def test_large_numbers_keep_their_digits_in_bf16(model):
+    """The head holds mean and spread: in bf16 its outputs around 50,000 would be multiples of 256."""
+    half = foretune.load(model.path, device="cpu", precision="bf16")
+    texts = [row["text"] for row in prices(30, seed=2)]
+    found, exact = np.array(half.predict(texts)), np.array(model.predict(texts))
+    assert len({round(value % 64, 1) for value in found}) > 10
+    assert np.abs(found - exact).max() < 0.02 * exact.std()
+
+
 def test_ridge_finds_what_words_decide():
     rows, held = prices(300), prices(100, seed=1)
     targets = np.array([row["price"] for row in held])

@@ -277,6 +277,19 @@ class TextBackbone(Backbone):
         classifier.bias.mul_(scale).add_(shift)
         return True
 
+    @contextmanager
+    def exact_head(self) -> Iterator[None]:
+        """Let the classifier compute in float32, also under autocast: bf16 keeps three digits of a number."""
+        _, classifier = pooling.head_linears(self.model)
+        if classifier is None:
+            yield
+            return
+        handle = classifier.register_forward_hook(_in_float32)
+        try:
+            yield
+        finally:
+            handle.remove()
+
     def fingerprint(self) -> str:
         """Return the hash of the weights that this model was loaded from (hex)."""
         return self.source.fingerprint()
@@ -384,6 +397,13 @@ def quiet() -> Iterator[None]:
         hf_logging.set_verbosity(verbosity)
         if bars:
             hf_logging.enable_progress_bar()
+
+
+def _in_float32(linear: nn.Linear, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    """Return a linear layer's output, computed anew in float32."""
+    bias = None if linear.bias is None else linear.bias.float()
+    with torch.autocast(output.device.type, enabled=False):
+        return nn.functional.linear(inputs[0].float(), linear.weight.float(), bias)
 
 
 def set_dropout(model: nn.Module, share: float) -> None:

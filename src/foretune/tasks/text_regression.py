@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from foretune.backbones.base import Backbone
+    from foretune.backbones.text import TextBackbone
     from foretune.recipe import Recipe
 
 
@@ -117,6 +118,11 @@ class TextRegression(Task):
     def activate(self, outputs: Tensor, batch: dict[str, Tensor] | None = None) -> Tensor:
         """Return predictions in the targets' units: (batch,)."""
         return outputs[:, 0] * self.spread + self.mean
+
+    def infer(self, backbone: Backbone, batch: dict[str, Tensor]) -> Tensor:
+        """Return predictions in the targets' units; the head, which may hold these units, computes in float32."""
+        with cast("TextBackbone", backbone).exact_head():
+            return super().infer(backbone, batch)
 
     def finish(self, backbone: Backbone) -> None:
         """Put mean and spread into the head's last layer, where the backbone can."""
