@@ -28,6 +28,27 @@ def plain_cells(frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
+def unnested(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return `frame` with a column `translation` of {"en": …, "de": …} in one column per language.
+
+    That is how the hub's sets hold translations. `attrs["languages"]` names the columns in their order.
+    """
+    column = next((name for name in frame.columns if str(name).strip().casefold() == "translation"), None)
+    cells = [] if column is None or frame[column].dtype != object else frame[column].tolist()
+    texts = [cell for cell in cells if isinstance(cell, dict)]
+    languages = list(dict.fromkeys(key for cell in texts for key in cell))
+    wrong = any(not (value is None or isinstance(value, str)) for cell in texts for value in cell.values())
+    if len(languages) < 2 or wrong or set(languages) & set(frame.columns):
+        return frame
+    rows = [cell if isinstance(cell, dict) else {} for cell in cells]
+    place = list(frame.columns).index(column)
+    found = frame.drop(columns=[column])
+    for offset, language in enumerate(languages):
+        found.insert(place + offset, language, _series([row.get(language) for row in rows], frame))
+    found.attrs = {**frame.attrs, "languages": languages}
+    return found
+
+
 def _series(values: list[Any], frame: pd.DataFrame) -> pd.Series:
     import pandas as pd
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from foretune.data.cells import plain_cells
+from foretune.data.arrow import read_dataset, read_hub, read_parquet
+from foretune.data.cells import plain_cells, unnested
 from foretune.data.columns import TEXT_NAMES
 from foretune.data.conll import looks_like_conll, parse_conll
 from foretune.data.delimited import check_names, check_separator, parse_delimited
@@ -21,6 +21,7 @@ from foretune.data.files import (
     missing_file,
     read_bytes,
 )
+from foretune.data.media_cells import unpacked_frame
 from foretune.data.records import from_records, parse_json, parse_jsonl, parse_lines
 from foretune.data.text import counted
 from foretune.errors import DataError
@@ -49,7 +50,8 @@ def read_table(
     a DataFrame, a `datasets.Dataset`, a list of dicts, a dict of lists, or a hub id `owner/name` or
     `owner/name:config`, of which `split` is taken. Cells of csv and tsv are strings, only empty ones missing; the
     other sources keep their types. Nothing is stripped.
-    Lists in cells are Python lists. `attrs["format"]` names the format of a file that was read,
+    Lists in cells are Python lists; pictures and sounds in cells become paths, a column of translations one for each
+    language (`cells.unnested`). `attrs["format"]` names the format of a file that was read,
     `attrs["folder"]` where it lies.
     Raises DataError naming the lines, rows or columns at fault; ConfigError for a wrong separator.
     """
@@ -73,7 +75,7 @@ def _checked(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     frame = plain_cells(frame.reset_index(drop=True))
     frame.columns = names
     frame.attrs = attrs
-    return frame
+    return unnested(unpacked_frame(frame))
 
 
 def _from_path(source: str | os.PathLike[str], mark: str | None, offline: bool, split: str) -> pd.DataFrame:
@@ -86,7 +88,7 @@ def _from_path(source: str | os.PathLike[str], mark: str | None, offline: bool, 
         return frame
     hub_like = isinstance(source, str) and _is_hub_id(source)
     if hub_like and not offline:
-        return _from_hub(str(source), split)
+        return read_hub(str(source), split)
     note = " Working offline, the hub was not asked." if hub_like else ""
     raise missing_file(path, note)
 
@@ -124,10 +126,9 @@ def _from_file(path: Path, mark: str | None) -> pd.DataFrame:
         raise DataError(
             f"{name}: unknown format {path.suffix!r}, expected {SUPPORTED}. Convert or rename it."
         )
-    data = read_bytes(path)
     if kind == "parquet":
-        return _from_parquet(data, name)
-    return _parse(decode(data, name), name, kind, mark)
+        return read_parquet(path)
+    return _parse(decode(read_bytes(path), name), name, kind, mark)
 
 
 def _parse(text: str, name: str, kind: str | None, mark: str | None) -> pd.DataFrame:
@@ -172,19 +173,6 @@ def _from_stdin(stdin: TextIO | None, mark: str | None) -> pd.DataFrame:
     return _parse(text, STDIN, None, mark)
 
 
-def _from_parquet(data: bytes, name: str) -> pd.DataFrame:
-    import pandas as pd
-    import pyarrow as pa
-
-    try:
-        return pd.read_parquet(io.BytesIO(data))
-    except (pa.ArrowException, OSError, ValueError) as error:
-        first = str(error).split("\n")[0]
-        raise DataError(
-            f"{name} is not a readable parquet file ({first}). Copy or write it again."
-        ) from error
-
-
 def _from_object(source: Any, split: str) -> pd.DataFrame:
     import pandas as pd
 
@@ -192,7 +180,7 @@ def _from_object(source: Any, split: str) -> pd.DataFrame:
         return source.copy(deep=False)
     # By module name, because importing datasets takes seconds.
     if type(source).__module__.split(".")[0] == "datasets":
-        return _from_dataset(source, split)
+        return read_dataset(source, split)
     if isinstance(source, dict):
         return _from_columns(source)
     if isinstance(source, list | tuple):
@@ -215,47 +203,3 @@ def _from_columns(columns: dict[Any, Any]) -> pd.DataFrame:
     if len(set(lengths.values())) > 1:
         raise DataError(f"The columns differ in length: {lengths}. Expected one value per row in each.")
     return pd.DataFrame({name: list(values) for name, values in columns.items()})
-
-
-def _from_dataset(source: Any, split: str) -> pd.DataFrame:
-    """Return a datasets.Dataset as a table in which class numbers are replaced by class names."""
-    if isinstance(source, dict):
-        if split not in source:
-            raise DataError(f"The DatasetDict has no split {split!r}. It has: {', '.join(map(str, source))}.")
-        source = source[split]
-    if not hasattr(source, "to_pandas") or not hasattr(source, "__len__"):
-        raise DataError(f"A {type(source).__name__} cannot be read; pass a datasets.Dataset (not streaming).")
-    frame = source.to_pandas()
-    for column, feature in (source.features or {}).items():
-        if type(feature).__name__ == "ClassLabel":
-            # Any other number (the hub's test sets use -1) is a hidden label, so missing.
-            frame[column] = frame[column].map(dict(enumerate(feature.names)))
-            continue
-        inner: Any = getattr(feature, "feature", None)
-        if type(inner).__name__ == "ClassLabel":
-            frame[column] = [_named(cell, inner.names) for cell in frame[column].tolist()]
-    return frame
-
-
-def _named(numbers: Any, names: list[str]) -> list[str | None] | None:
-    """Return class names for a list of class numbers, as the tags of a sentence are stored."""
-    if numbers is None:
-        return None
-    return [names[number] if 0 <= number < len(names) else None for number in numbers]
-
-
-def _from_hub(source: str, split: str) -> pd.DataFrame:
-    import datasets
-
-    repository, _, config = source.partition(":")
-    # Since version 4 datasets runs no code of a repository; before, it had to be told.
-    safe = {"trust_remote_code": False} if int(datasets.__version__.split(".")[0]) < 4 else {}
-    try:
-        loaded = datasets.load_dataset(repository, config or None, split=split, **safe)
-    except Exception as error:  # the hub client raises a dozen unrelated classes
-        first = (str(error) or type(error).__name__).strip().split("\n")[0]
-        raise DataError(
-            f"{source!r} is no file here, and split {split!r} of a hub data set of that name cannot be "
-            f"loaded: {first} Check the name (owner/name or owner/name:config), the split and the connection."
-        ) from error
-    return _from_dataset(loaded, split)

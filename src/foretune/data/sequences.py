@@ -53,10 +53,13 @@ def seq2seq_columns(
         for source, goal in _found(sheet, names):
             if text in (None, source) and target in (None, goal):
                 return _sequences(sheet, source, goal, task or kind, "by their names")
-    codes = [name for name in sheet.names if name.strip().casefold() in _LANGUAGES and sheet.is_text(name)]
+    codes = _languages(sheet)
     codes.sort(key=lambda name: (name == target, name != text))
-    if len(codes) == 2 and {text, target} - {None} <= set(codes):
+    given = {text, target} - {None}
+    if given <= set(codes) and len(codes) == 2:
         return _sequences(sheet, codes[0], codes[1], task or "translation", "names of languages")
+    if given <= set(codes) and len(given) == 2:
+        return _sequences(sheet, str(text), str(target), task or "translation", "names of languages")
     if text is not None and target is not None and task is not None:
         return Sequences(text, target, task, "as given")
     return None
@@ -97,6 +100,13 @@ def documents(table: pd.DataFrame, column: str, where: str = "train") -> list[st
     if not text.strip():
         raise DataError(f"{where}: nothing but white space, expected a text to learn from.")
     return [text]
+
+
+def _languages(sheet: Sheet) -> list[str]:
+    """Return the columns of texts that are called like languages, or were told to be by the table's reader."""
+    told = sheet.table.attrs.get("languages", ())
+    named = [name for name in sheet.names if name in told or name.strip().casefold() in _LANGUAGES]
+    return [name for name in named if sheet.is_text(name)]
 
 
 def _found(sheet: Sheet, pairs: str) -> list[tuple[str, str]]:
