@@ -98,7 +98,7 @@ def test_characters_of_transcripts():
         characters_of(["a|b"])
 
 
-def encoded(models, texts, seconds):
+def encoded(models, texts, seconds, training=False):
     columns = Columns("path", "text", "")
     task = SpeechRecognition(columns, characters_of(texts), max(seconds), SpeechOptions())
     backbone = load_speech_backbone(models("wav2vec2"), characters=task.characters, offline=True)
@@ -106,7 +106,8 @@ def encoded(models, texts, seconds):
     draw = np.random.default_rng(0)
     sounds = [Wave(draw.standard_normal(round(s * 16_000)).astype(np.float32), 16_000) for s in seconds]
     examples = Examples(sounds, np.array(texts, dtype=object), np.arange(1, len(texts) + 1))
-    return task, backbone, examples, task.encode(backbone, examples, max_length=1000, truncation="head")
+    found = task.encode(backbone, examples, max_length=1000, truncation="head", training=training)
+    return task, backbone, examples, found
 
 
 def test_ctc_loss_is_the_models_own(models):
@@ -131,7 +132,25 @@ def test_greedy_letters_do_not_hear_the_padding(models):
 
 def test_transcripts_that_no_frames_can_hold_are_named(models):
     with pytest.raises(DataError, match=r"1 of 2 transcripts are too long.*one letter per frame.*row 2"):
-        encoded(models, ["hi", "hello " * 20], [0.9, 0.3])
+        encoded(models, ["hi", "hello " * 20], [0.9, 0.3], training=True)
+
+
+def test_transcripts_that_cannot_be_learnt_are_scored_all_the_same(models, writer_folder):
+    """What is held out is encoded after training: nothing there may end a run."""
+    task, backbone, examples, found = encoded(models, ["hi", "hello " * 20], [0.9, 0.3])
+    scores = task.scores(examples, found)
+    batch = backbone.collate(found.store, np.arange(2))
+    scores.update(task.infer(backbone, batch).detach().numpy(), found.targets[np.arange(2)], np.arange(2))
+    assert scores.point()["cer"] > 0
+    writer = load_speech_backbone(writer_folder, characters="", offline=True)
+    assert writer.labels(["ab " * 60], cut=True).lengths.tolist() == [writer.longest_written]
+    assert writer.labels(["ab " * 60]).lengths[0] > writer.longest_written
+
+
+def test_characters_beyond_the_vocabulary_are_not_written(letters):
+    """A pretrained vocabulary may lack the comma: what is learnt in its place is no part of a word."""
+    ids = letters.ids(["hi, lo"])[0]
+    assert letters.text(ids) == "hi lo" and letters.tokenizer.unk_token_id in ids
 
 
 def test_ctc_from_the_file_to_the_report(fit, manifest, tmp_path):

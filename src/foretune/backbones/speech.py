@@ -47,10 +47,13 @@ class SpeechBackbone(AudioBackbone):
         """Return the id that a decoder is given first."""
         return int(self.model.config.decoder_start_token_id)
 
-    def labels(self, texts: Sequence[str]) -> RaggedStore:
-        """Return the ids of transcripts, as the model learns to write them."""
+    def labels(self, texts: Sequence[str], *, cut: bool = False) -> RaggedStore:
+        """Return the ids of transcripts, as the model learns to write them; `cut`: no more than a decoder can."""
         start = self.start if self.writer.way == SEQ2SEQ else None
-        return stores.build(self.writer.ids(texts, start), CutReport(examples=len(texts)))
+        ids = self.writer.ids(texts, start)
+        if cut and self.longest_written is not None:
+            ids = [each[: self.longest_written] for each in ids]
+        return stores.build(ids, CutReport(examples=len(texts)))
 
     @property
     def longest_written(self) -> int | None:

@@ -50,15 +50,24 @@ class Transcriber:
             spaced = spaced.lower()
         return np.asarray(self.tokenizer(spaced).input_ids, np.int32)
 
+    @property
+    def _unwritten(self) -> list[int]:
+        """Return the ids of what is no letter and no mark between words: blank, unknown, beginning and end."""
+        known = self.tokenizer
+        others = (known.unk_token_id, known.bos_token_id, known.eos_token_id)
+        return [self.blank, *(each for each in others if each is not None)]
+
     def text(self, ids: np.ndarray) -> str:
         """Return the text of written ids (tokens,); for CTC one per frame: repeats and blanks are taken out.
 
-        Graves et al. 2006, section 3.1: the labelling that a path of frames stands for.
+        Graves et al. 2006, section 3.1: the labelling that a path of frames stands for. Tokens that are no letters,
+        such as the unknown one that is learnt for characters beyond the vocabulary, are left out.
         """
         ids = ids.astype(np.int64)
         if self.way == CTC:
             ids = ids[np.flatnonzero(np.diff(ids, prepend=-1))]
-            return str(self.tokenizer.decode(ids[ids != self.blank].tolist(), group_tokens=False)).strip()
+            letters = ids[~np.isin(ids, self._unwritten)]
+            return str(self.tokenizer.decode(letters.tolist(), group_tokens=False)).strip()
         return str(self.tokenizer.decode(ids.tolist(), skip_special_tokens=True)).strip()
 
 

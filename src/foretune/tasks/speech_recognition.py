@@ -171,7 +171,11 @@ class SpeechRecognition(Task):
         training: bool = False,
         seed: int = 0,
     ) -> Encoded:
-        """Return the sounds as a store with the ids of what is said. Raises DataError for too long transcripts."""
+        """Return the sounds as a store with the ids of what is said.
+
+        Raises DataError for training transcripts that cannot be learnt. Others can still be scored: their error
+        rates need no room, and a decoder's perplexity is that of the tokens it could write.
+        """
         model = cast("SpeechBackbone", backbone)
         store = model.preprocess(examples.inputs, max_length=max_length, truncation=truncation)
         store = store.augmented(self.options) if training else store
@@ -181,8 +185,9 @@ class SpeechRecognition(Task):
         self.scores_untuned = not model.new_head  # type: ignore[misc]
         if examples.targets is None:
             return Encoded(store, info=model.writer)
-        labels = model.labels(examples.targets.tolist())
-        check_room(store.lengths, labels, model.longest_written, examples.rows)
+        labels = model.labels(examples.targets.tolist(), cut=not training)
+        if training:
+            check_room(store.lengths, labels, model.longest_written, examples.rows)
         self.longest = self.longest or int(labels.lengths.max())
         return Encoded(store.labelled(labels), LabelRows(labels), info=model.writer)
 
