@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import foretune
-from foretune.errors import BackboneError, DataError
+from foretune.errors import BackboneError, ConfigError, DataError
 from foretune.evaluation.detection import NOTHING
 from foretune.tasks.detection import surest
 
@@ -109,6 +109,60 @@ def test_models_of_transformers_with_their_own_loss(kind, boxes_table, hub, opti
     torch.testing.assert_close(own.pred_boxes, other.pred_boxes)
     losses = [row["loss"] for row in model.record.get("losses", [])] or [0.0]
     assert np.isfinite(losses).all() and foretune.load(tmp_path / "run").labels == ("disc", "bar")
+
+
+def test_a_decoder_of_detrs_kind_on_any_network_of_timm(boxes_table, network, options, tmp_path):
+    """Fine-tuned here, then loaded by plain transformers; the trunk's weights are the pretrained ones."""
+    given = options | {"backbone": network(), "options": {"head": "detr"}, "lr": 1e-12}
+    model = foretune.fit(boxes_table, output=tmp_path / "run", **given)
+    import torch
+    from safetensors.torch import load_file
+    from transformers import AutoModelForObjectDetection
+
+    plain = AutoModelForObjectDetection.from_pretrained(tmp_path / "run").eval()
+    assert plain.config.model_type == "rt_detr" and plain.config.id2label == {0: "disc", 1: "bar"}
+    known = load_file(f"{network()}/model.safetensors")["conv1.0.weight"]
+    (kept,) = [
+        w for name, w in plain.state_dict().items() if name.endswith("conv1.0.weight") and "_backbone" in name
+    ]
+    torch.testing.assert_close(kept, known)
+    numbers = torch.randn(1, 3, 128, 96)
+    with torch.no_grad():
+        own, other = model.backbone.model(pixel_values=numbers), plain(pixel_values=numbers)
+    torch.testing.assert_close(own.pred_boxes, other.pred_boxes)
+    paths = boxes_table["path"].tolist()[:3]
+    assert foretune.load(tmp_path / "run").predict(paths) == model.predict(paths)
+
+
+@pytest.mark.slow
+def test_a_detr_learns_and_resumes(boxes_table, network, options, stopped_and_resumed, tmp_path):
+    given = options | {"backbone": network(), "options": {"head": "detr"}, "epochs": 3}
+    whole = foretune.fit(boxes_table, output=tmp_path / "whole", **given)
+    lines = map(json.loads, (whole.path / "events.jsonl").read_text().splitlines())
+    losses = [line["loss"] for line in lines if line["event"] == "step"]
+    assert np.mean(losses[-3:]) < 0.9 * np.mean(losses[:3])
+    stopped_and_resumed(boxes_table, tmp_path / "parts", **given)
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "parts")]
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize(
+    ("backbone", "head", "words"),
+    [
+        ("test_vit", "detr", "reads those at 8, 16 and 32"),
+        ("", "DETR", "Option head is 'DETR'; expected auto or fcos or detr. Did you mean 'detr'"),
+    ],
+)
+def test_a_head_that_does_not_fit_is_refused(backbone, head, words, boxes_table, network, options, tmp_path):
+    given = options | {"backbone": network(backbone) if backbone else network(), "options": {"head": head}}
+    with pytest.raises((BackboneError, ConfigError), match=words):
+        foretune.fit(boxes_table, output=tmp_path / "run", **given)
+
+
+def test_models_of_transformers_keep_their_head(boxes_table, hub, options, tmp_path):
+    given = options | {"backbone": hub("detr"), "options": {"head": "fcos"}}
+    with pytest.raises(ConfigError, match="keeps its own head"):
+        foretune.fit(boxes_table, output=tmp_path / "run", **given)
 
 
 @pytest.mark.slow

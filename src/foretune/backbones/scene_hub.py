@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from foretune.backbones.source import Source
 from foretune.backbones.text import quiet
 from foretune.errors import BackboneError
 
+# Kin of DETR that take a mask of the padding and do not use it: their boxes are relative to the whole canvas.
+WHOLE_CANVAS = ("rt_detr", "d_fine")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, where a folder has no processor
 AUTO = {"segmentation": "AutoModelForSemanticSegmentation", "detection": "AutoModelForObjectDetection"}
 
@@ -24,17 +27,29 @@ class HubSceneBackbone(SceneBackbone):
 
     unit = "pretrained scenes"  # most of the head is pretrained as well, so that rates are smaller
 
-    def __init__(
-        self, name: str, model: nn.Module, look: Look, source: Source, kind: str, processor: Any
-    ) -> None:
+    def __init__(self, name: str, model: Any, look: Look, source: Source, kind: str, processor: Any) -> None:
         self.kind, self.processor = kind, processor
-        self.masks_pixels = "pixel_mask" in inspect.signature(model.forward).parameters
+        takes_mask = "pixel_mask" in inspect.signature(model.forward).parameters
+        kin = str(getattr(model.config, "model_type", ""))
+        whole = kin.startswith(WHOLE_CANVAS)
+        self.masks_pixels = takes_mask and not whole
+        self.least = _least_side(model.config.num_queries) if whole else 0
         super().__init__(name, model, model, look, source)
 
     def head_names(self) -> tuple[str, ...]:
-        """Return the names of what stands on the base model."""
-        base = self.model.base_model_prefix
-        return tuple(name for name, _ in self.model.named_children() if name != base)
+        """Return the names of what stands on the base model, or where that holds the head, on its trunk."""
+        base = str(self.model.base_model_prefix)
+        outside = [name for name, _ in self.model.named_children() if name != base]
+        inner: Any = getattr(self.model, base, None)
+        if outside or not hasattr(inner, "backbone"):
+            return tuple(outside)
+        return tuple(f"{base}.{name}" for name, _ in inner.named_children() if name != "backbone")
+
+    def numbers(self, batch: dict[str, Tensor]) -> Tensor:
+        """Return the pixels as the network takes them, on a canvas that is not too small for its queries."""
+        numbers = super().numbers(batch)
+        below, right = (max(self.least - side, 0) for side in numbers.shape[2:])
+        return nn.functional.pad(numbers, (0, right, 0, below)) if below or right else numbers
 
     def logits(self, numbers: Tensor) -> Tensor:
         """Return the network's class logits for scaled pixels (batch, 3, height, width)."""
@@ -85,6 +100,14 @@ class HubSceneBackbone(SceneBackbone):
                 self.processor.save_pretrained(folder)
 
 
+def _least_side(queries: int) -> int:
+    """Return the side (pixels) of the least canvas with as many places as queries, which RT-DETR draws from them.
+
+    A block of 32 x 32 pixels has 21 places: 16, 4 and 1 at the strides 8, 16 and 32.
+    """
+    return 32 * math.ceil(math.sqrt(queries / 21))
+
+
 def _inside(numbers: Tensor, sizes: Tensor) -> Tensor:
     """Return 1 where a canvas holds the picture, 0 where it is padded: (batch, height, width) int64."""
     rows = torch.arange(numbers.shape[2], device=numbers.device)[None, :, None] < sizes[:, 0, None, None]
@@ -121,7 +144,7 @@ def load_hub_scene(folder: Path, source: Source, kind: str, options: dict[str, A
     mean, std = (getattr(processor, name, None) for name in ("image_mean", "image_std"))
     look = look_at(mean or MEAN, std or STD)
     backbone = HubSceneBackbone(source.name, model, look, source, kind, processor)
-    heads = tuple(f"{name}." for name in backbone.head_names())
+    heads = tuple(f"{name}." for name, _ in model.named_children() if name != model.base_model_prefix)
     lacking = sorted(key for key in report["missing_keys"] if not key.startswith(heads))
     if lacking:
         raise BackboneError(

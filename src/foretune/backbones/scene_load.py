@@ -10,7 +10,7 @@ from foretune.backbones.image_load import _explain, _folder, image_source
 from foretune.backbones.scene import SceneBackbone
 from foretune.backbones.source import Source
 from foretune.data.media import require
-from foretune.errors import BackboneError, ForetuneError
+from foretune.errors import BackboneError, ConfigError, ForetuneError
 
 #: Which kind of head a task asks for, by the class of transformers that has one.
 KINDS = {"AutoModelForSemanticSegmentation": "segmentation", "AutoModelForObjectDetection": "detection"}
@@ -21,7 +21,8 @@ def load_scene_backbone(
 ) -> SceneBackbone:
     """Load a network with a new head for masks or boxes, or a fine-tuned one with its own.
 
-    `options`: num_labels, id2label … of the new head, empty to keep the saved one. Raises BackboneError, and
+    `options`: num_labels, id2label … of the new head, empty to keep the saved one; `head` of a detector on timm:
+    auto, fcos or detr. Raises BackboneError, and
     ConfigError where timm or torchvision is not installed.
     """
     import torch
@@ -48,8 +49,15 @@ def _load(folder: Path, source: Source, kind: str, options: dict[str, Any]) -> S
             f"It holds: {', '.join(sorted(path.name for path in folder.iterdir())[:12])}."
         )
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    wanted = options.get("head", "auto")
+    options = {key: value for key, value in options.items() if key != "head"}
     if "architecture" in config:
-        return load_timm_scene(folder, source, kind, options)
+        return load_timm_scene(folder, source, kind, options, wanted)
+    if "model_type" in config and wanted != "auto":
+        raise ConfigError(
+            f"--option head={wanted}: {source.name} is a model of transformers and keeps its own head. "
+            "Leave the option out, or give a network of timm."
+        )
     if "model_type" in config:
         return load_hub_scene(folder, source, kind, options)
     raise BackboneError(

@@ -83,10 +83,12 @@ class TimmSceneBackbone(SceneBackbone):
 OVERLAP = 0.6  # IoU above which the less sure of two boxes of a class is dropped (Tian et al. 2019)
 
 
-def load_timm_scene(folder: Path, source: Source, kind: str, options: dict[str, Any]) -> TimmSceneBackbone:
+def load_timm_scene(
+    folder: Path, source: Source, kind: str, options: dict[str, Any], head: str = "auto"
+) -> SceneBackbone:
     """Return the network of timm in a folder with a new head of `kind`, or with the saved one.
 
-    `options`: num_labels and id2label of a new head. Raises BackboneError.
+    `options`: num_labels and id2label of a new head; `head` "detr" makes one of that kind. Raises BackboneError.
     """
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     _check_known(config["architecture"], source.name)
@@ -96,6 +98,12 @@ def load_timm_scene(folder: Path, source: Source, kind: str, options: dict[str, 
             f"{source.name} is a fine-tuned {config[KIND]} model; another head for other labels needs the "
             "backbone that it was made from. Give that as --backbone."
         )
+    if head == "detr":
+        from foretune.backbones.scene_detr import load_detr
+
+        own = _normalised(config)
+        own["out_indices"] = list(_levels(own["architecture"], LEVELS[kind]))
+        return load_detr(_network({"model_args": {}, **own}, folder, source.name), own, source, options)
     if not saved:
         config = _described(_normalised(config), kind, options)
     if config[KIND] != kind:
