@@ -27,7 +27,7 @@ RECORD = "foretune.json"
 CARD = "README.md"  # people may edit it: it has no checksum
 FORMAT = 1
 PROBES = 8  # examples on which the saved model is compared with the one in memory
-TOLERANCE = 1e-4  # of probabilities, both computed in float32
+TOLERANCE = 1e-4  # of outputs up to 1 and, of larger ones, relative to them; both computed in float32
 
 
 def save(model: Model, folder: Path, probes: Examples | None = None) -> Path:
@@ -100,7 +100,7 @@ def _compare(model: Model, draft: Path, probes: Examples | None) -> None:
 
 
 def _difference(model: Model, again: Model, probes: Examples | None) -> float:
-    """Return the largest difference of an output on the probes; without any, of a weight."""
+    """Return the largest difference of an output on the probes, as `TOLERANCE` measures it; without any, of a weight."""
     if probes is None:
         other = again.backbone.model.state_dict()
         pairs = [
@@ -113,7 +113,10 @@ def _difference(model: Model, again: Model, probes: Examples | None) -> float:
             [model.task.comparable(row) for row in each.outputs(few)[0]] for each in (model, again)
         )
         pairs = list(zip(mine, theirs, strict=True))
-    found = [np.abs(a - b).max(initial=0.0) if a.shape == b.shape else np.inf for a, b in pairs]
+    found = [
+        (np.abs(a - b) / np.maximum(np.abs(a), 1.0)).max(initial=0.0) if a.shape == b.shape else np.inf
+        for a, b in pairs
+    ]
     return float(np.max(found, initial=0.0))  # of NumPy, which lets NaN through
 
 

@@ -185,6 +185,18 @@ def test_not_a_number_is_no_agreement(saved, tmp_path, monkeypatch):
         saved.save(tmp_path / "a")
 
 
+@pytest.mark.parametrize(("size", "same"), [(1.0, False), (300_000.0, True)])
+def test_large_outputs_may_differ_in_the_last_digits_of_a_float32(saved, tmp_path, monkeypatch, size, same):
+    """A price of 300,000 has steps of 0.03: two ways to compute attention do not agree on it more closely."""
+    answers = iter(([np.array([size])], [np.array([size + 0.03])]))
+    monkeypatch.setattr(type(saved), "outputs", lambda self, examples: (next(answers), None))
+    if same:
+        assert (saved.save(tmp_path / "a") / "foretune.json").exists()
+        return
+    with pytest.raises(ArtifactError, match="allowed 0.0001"):
+        saved.save(tmp_path / "a")
+
+
 def test_predictions_come_batch_by_batch(saved, monkeypatch):
     """The outputs of one chunk only are held: the first prediction comes before the last text is read."""
     from foretune import model as model_module
