@@ -81,12 +81,18 @@ def _move(draft: Path, folder: Path) -> None:
 
 
 def _compare(model: Model, draft: Path, probes: Examples | None) -> None:
-    """Raise ArtifactError where the model read back from `draft` does not predict the same."""
+    """Raise ArtifactError where the model read back from `draft` does not predict the same.
+
+    Both attend in the same way: another one rounds otherwise, which may turn a letter or a pixel's class.
+    """
+    from foretune.backbones.attention import use_best_attention
     from foretune.training.inference import Runtime
 
     again = load(draft)
     saved, model.runtime = model.runtime, Runtime(model.runtime.device, "fp32")
     again.runtime = model.runtime
+    for each in (model, again):
+        use_best_attention(each.backbone.model, saved.device.type, saved.precision)  # type: ignore[arg-type]
     again.backbone.model.to(model.runtime.device)
     try:
         difference = _difference(model, again, probes)
@@ -100,7 +106,7 @@ def _compare(model: Model, draft: Path, probes: Examples | None) -> None:
 
 
 def _difference(model: Model, again: Model, probes: Examples | None) -> float:
-    """Return the largest difference of an output on the probes, as `TOLERANCE` measures it; without any, of a weight."""
+    """Return the largest difference of an output on the probes, as `TOLERANCE` takes it; without any, of a weight."""
     if probes is None:
         other = again.backbone.model.state_dict()
         pairs = [
