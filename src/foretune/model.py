@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from foretune.data.audit import as_texts
 from foretune.data.read import read_table
 from foretune.errors import ConfigError, DataError, did_you_mean
-from foretune.prepare import readable
+from foretune.prepare import readable, target_option
 from foretune.tasks.base import Encoded, Examples
 from foretune.training.feed import TokenFeed
 from foretune.training.inference import TOKENS, Runtime, batch_on, predict, run_all
@@ -102,6 +102,7 @@ class Model:
         the mark between the columns of a csv file likewise. `skip_broken` leaves out pictures and sounds that
         cannot be decoded; `tell` is called with a sentence that counts them. Raises DataError.
         """
+        self._name_target(target)
         table = read_table(
             data,
             separator=separator or self.recipe.separator,
@@ -154,9 +155,32 @@ class Model:
         target: str | None = None,
     ) -> Examples:
         """Return the labelled examples of a table. Raises DataError."""
+        self._name_target(target)
         table = self.renamed(table, text=text, second=second, target=target)
         self.task.check(table, where="data")
         return self.task.examples(table, where="data")
+
+    def _name_target(self, target: str | None) -> None:
+        """Let a model that was made of label names alone know the column of labels. Raises ConfigError without one."""
+        columns = self.task.columns
+        if not self.labels or columns.target is not None or columns.targets:
+            return
+        if target is None:
+            raise ConfigError(
+                "The model was made from texts without labels, so it knows no column of them. Name it with --target."
+            )
+        self.task.columns = replace(columns, target=target)
+
+    def _check_names(self, second: str | None, target: str | None) -> None:
+        """Raise ConfigError for the name of a column that the task does not read, or not under another name."""
+        columns = self.task.columns
+        own = {"second": columns.second, "target": target_option(columns)}
+        for option, given in (("second", second), ("target", target)):
+            if given is not None and getattr(columns, option) is None and given != own[option]:
+                reads = f"reads the columns {own[option]}" if own[option] else "reads no such column"
+                raise ConfigError(
+                    f"--{option} is {given!r}, but this {self.task.name} {reads}. Leave it out."
+                )
 
     def renamed(
         self,
@@ -166,8 +190,12 @@ class Model:
         second: str | None = None,
         target: str | None = None,
     ) -> pd.DataFrame:
-        """Return the table with its columns called as in the training data. Raises DataError for a missing column."""
+        """Return the table with its columns called as in the training data.
+
+        Raises DataError for a missing column, ConfigError for one that the task does not read.
+        """
         columns = self.task.columns
+        self._check_names(second, target)
         wanted = {columns.text: text, columns.second: second, columns.target: target}
         renamed = {
             given: own for own, given in wanted.items() if given is not None and own not in (None, given)
@@ -178,7 +206,8 @@ class Model:
                 raise DataError(
                     f"There is no column {given!r}.{did_you_mean(given, table.columns)} Columns: {found}."
                 )
-        named = table.drop(columns=[own for own in renamed.values() if own in table]).rename(columns=renamed)
+        hidden = [own for own in renamed.values() if own in table and own not in renamed]
+        named = table.drop(columns=hidden).rename(columns=renamed)
         return self.task.tidy(named, columns)
 
     def encode(self, examples: Examples) -> Encoded:

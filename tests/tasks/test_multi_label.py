@@ -106,3 +106,9 @@ def test_an_unknown_label_is_named(model):
     rows[3]["labels"] = ["prase"]
     with pytest.raises(DataError, match=r"row 4.*'prase'.*praise"):
         model.evaluate(rows)
+
+
+@pytest.mark.parametrize("given", [{"second": "other"}, {"second": "text"}])
+def test_a_column_that_is_not_read_is_no_silent_option(model, given):
+    with pytest.raises(ConfigError, match="multi-label reads no such column"):
+        model.evaluate(reviews(10), **given)

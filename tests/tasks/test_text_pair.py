@@ -109,6 +109,13 @@ def test_the_command_line_reads_both_columns(model, tmp_path):
     assert done.exit_code == 1 and "text_a" in done.output
 
 
+def test_columns_whose_names_are_swapped_are_found(model):
+    rows = pairs(30, seed=9)
+    swapped = [{"text_b": row["text_a"], "text_a": row["text_b"], "label": row["label"]} for row in rows]
+    found = model.evaluate(swapped, text="text_b", second="text_a")
+    assert found["confusion"] == model.evaluate(rows)["confusion"]
+
+
 @pytest.mark.parametrize(("broken", "said"), [
     ({"text_b": ""}, "text_b"), ({"text_a": None}, "text_a"), ({"label": None}, "label"),
 ])  # fmt: skip

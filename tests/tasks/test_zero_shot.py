@@ -100,3 +100,16 @@ def test_other_strategies_need_targets(tiny, tmp_path):
         foretune.fit(
             rows, output=tmp_path / "run", backbone=tiny, strategy="zero-shot", options={"labels": "one"}
         )
+
+
+def test_a_model_of_names_alone_is_scored_once_the_labels_are_named(tiny, tmp_path):
+    texts = [{"text": f"{text} {i}"} for i, text in enumerate(TEXTS)]
+    model = foretune.fit(
+        texts, output=tmp_path / "run", strategy="zero-shot", backbone=tiny, device="cpu", offline=True,
+        task="text-classification", options={"labels": ["good", "clean"]},
+    )  # fmt: skip
+    labelled = [{"text": "good", "kind": "good"}, {"text": "clean", "kind": "clean"}]
+    with pytest.raises(ConfigError, match="Name it with --target"):
+        model.evaluate(labelled)
+    assert model.evaluate(labelled, target="kind")["accuracy"]["value"] == 1.0
+    assert model.predict(["clean"]) == ["clean"]
