@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from foretune.data.mask_folders import has_masks, masks_from_table, read_masks
+from foretune.data.mask_folders import classes_beside, has_masks, read_masks
 from foretune.errors import DataError
 
 Image = pytest.importorskip("PIL.Image")
@@ -116,18 +116,22 @@ def test_a_folder_without_pictures(tmp_path):
     assert "holds no pictures" in refused(read_masks, tmp_path)
 
 
-def test_a_table_of_two_columns(tmp_path):
-    write(make(tmp_path, "a", "b"), "classes.json", NAMED)
-    given = pd.DataFrame({"Mask": ["masks/a.png", "masks/b.png"], "photo": ["images/a.jpg", "images/b.jpg"]})
-    given.attrs["folder"] = str(tmp_path)
-    table = masks_from_table(given)
-    assert list(table.columns) == ["path", "mask"] and stems(table) == ["a", "b"]
-    assert table.attrs["labels"] == ["sky", "road"] and table.attrs["format"] == "masks"
+def beside(root, masks=("masks/a.png",), **attrs):
+    table = pd.DataFrame({"image": ["images/a.jpg"], "mask": ["masks/a.png"]})
+    table.attrs.update({"folder": str(root), **attrs})
+    return classes_beside(table, [str(root / mask) for mask in masks])
 
 
-def test_faults_of_tables(tmp_path):
+def test_classes_of_a_table(tmp_path):
     make(tmp_path, "a")
-    one = pd.DataFrame({"image": ["images/a.jpg"], "label": ["x"]})
-    assert "one column of pictures and one of masks" in refused(masks_from_table, one, tmp_path)
-    gone = pd.DataFrame({"image": ["images/a.jpg"], "mask": ["masks/z.png"]})
-    assert "column 'mask' not found: masks/z.png (row 1)" in refused(masks_from_table, gone, tmp_path)
+    assert beside(tmp_path).labels == ("0", "1", "2")  # by the masks
+    write(tmp_path, "classes.json", NAMED)
+    assert beside(tmp_path, masks=()).labels == ("sky", "road")  # by the names beside the table
+    known = beside(tmp_path, masks=(), labels=["x", "y"], ids=[0, 1], ignore=None)
+    assert known.labels == ("x", "y")  # as its reader found
+
+
+def test_classes_that_cannot_be_told(tmp_path):
+    make(tmp_path, "a")
+    Image.new("L", (4, 3)).save(tmp_path / "masks" / "a.png")
+    assert "expected those of at least two classes" in refused(beside, tmp_path)

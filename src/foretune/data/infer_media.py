@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from foretune.data.columns import TARGET_NAMES, Columns, check_classes, named_target
-from foretune.data.media import AUDIO, IMAGE, NOUNS, Media, media_of
+from foretune.data.mask_columns import mask_columns
+from foretune.data.media import AUDIO, IMAGE, NOUNS, Media, media_of, path_columns
 from foretune.data.profile import profile
 from foretune.data.sheet import Sheet
 from foretune.data.text import listed
@@ -51,7 +52,21 @@ def infer_media(
             f"Column {media.column!r} holds {NOUNS[media.kind]}s, but the task is {task}."
             f"{did_you_mean(task, MEDIA_TASKS[media.kind])} Expected {' or '.join(MEDIA_TASKS[media.kind])}."
         )
+    if media.kind == IMAGE and (pair := _masks(table, text, target, task)) is not None:
+        media, target, task = Media(pair[0], IMAGE), pair[1], "segmentation"
     return _chosen(table, media, target, task, need_target)
+
+
+def _masks(table: pd.DataFrame, text: str | None, target: str | None, task: str) -> tuple[str, str] | None:
+    """Return the columns of pictures and masks, or None where the table is for something else."""
+    if task not in ("auto", "segmentation") or table.attrs.get("format") in _FORMATS:
+        return None
+    paths = {name for _, name, _ in path_columns(table)}
+    others = [str(name) for name in table.columns if str(name) not in paths]
+    labels = named_target([profile(name, table[name].tolist()) for name in others], None, needed=True)
+    if task == "auto" and target is None and labels is not None:
+        return None
+    return mask_columns(table, text, target, told=task == "segmentation")
 
 
 def _chosen(

@@ -1,4 +1,4 @@
-"""Tables of pictures and their masks: from a folder, or from a table with two columns of paths."""
+"""Folders of pictures and their masks as tables, and the classes that the masks hold."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from foretune.data.files import decode, read_bytes
 from foretune.data.folders import folders_in, split_name
-from foretune.data.mask_classes import read_classes
+from foretune.data.mask_classes import MaskClasses, read_classes
 from foretune.data.masks import found_classes
-from foretune.data.media import IMAGE, Media, is_hidden, kind_of, located, mask_columns
+from foretune.data.media import IMAGE, is_hidden, kind_of
 from foretune.data.text import counted, listed
 from foretune.errors import DataError
 
@@ -56,23 +56,16 @@ def read_masks(path: str | os.PathLike[str], split: str = "train") -> pd.DataFra
     return _described(table, next((f / _CLASSES for f in (root, place) if (f / _CLASSES).is_file()), None))
 
 
-def masks_from_table(table: pd.DataFrame, folder: str | os.PathLike[str] | None = None) -> pd.DataFrame:
-    """Return columns `path` and `mask` of a table with one column of pictures and one of masks.
+def classes_beside(table: pd.DataFrame, masks: Sequence[str]) -> MaskClasses:
+    """Return the classes of a table of pictures and masks, whose paths are `masks`.
 
-    Which is which is told by the name (`mask`, `label`, `annotation` …). Relative paths count from `folder`
-    or `attrs["folder"]`, where a `classes.json` is read as well. Raises DataError where a file is missing.
+    They are those that its reader found, else those of a `classes.json` where the table's file lies
+    (`attrs["folder"]`), else every id that the masks hold. Raises DataError where they cannot be told.
     """
-    pair = mask_columns(table)
-    if pair is None:
-        raise DataError(
-            f"Expected one column of pictures and one of masks, such as image,mask. Columns: {listed(list(table), 10)}."
-        )
-    base = Path(folder or table.attrs.get("folder") or ".").expanduser().absolute()
-    for column in pair:
-        table = located(table, Media(column, IMAGE), base)
-    classes = base / _CLASSES
-    named = table[list(pair)].set_axis(["path", "mask"], axis=1)
-    return _described(named, classes if classes.is_file() else None)
+    if "ids" in table.attrs:
+        return MaskClasses.of(table)
+    file = Path(table.attrs.get("folder") or ".") / _CLASSES
+    return read_classes(file) if file.is_file() else found_classes(masks)
 
 
 def _described(table: pd.DataFrame, classes_file: Path | None) -> pd.DataFrame:

@@ -86,19 +86,12 @@ def media_of(table: pd.DataFrame) -> Media | None:
     At least nine in ten of the column's first values must end like a file of one kind. Of several columns
     the best known name wins, then the first; one that is called like a mask or a label comes last.
     """
-    found = [(rank, Media(name, kind)) for rank, name, kind in _path_columns(table)]
+    found = [(rank, Media(name, kind)) for rank, name, kind in path_columns(table)]
     return min(found, key=lambda item: item[0])[1] if found else None
 
 
-def mask_columns(table: pd.DataFrame) -> tuple[str, str] | None:
-    """Return the columns of pictures and of their masks, or None unless one of two is named like masks."""
-    images = [(rank, name) for rank, name, kind in _path_columns(table) if kind == IMAGE]
-    masks = [name for _, name in images if _mask_like(name)]
-    pictures = sorted((rank, name) for rank, name in images if name not in masks)
-    return (pictures[0][1], masks[0]) if pictures and masks else None
-
-
-def _path_columns(table: pd.DataFrame) -> Iterable[tuple[tuple[bool, int], str, str]]:
+def path_columns(table: pd.DataFrame) -> Iterable[tuple[tuple[bool, int], str, str]]:
+    """Return rank, name and kind ("image" or "audio") of the columns of paths; `media_of` takes the lowest rank."""
     names = _NAMES.split()
     for column in map(str, table.columns):
         kind = _kind_of_values(table[column].iloc[:_SAMPLE].tolist())

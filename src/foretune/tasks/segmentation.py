@@ -11,7 +11,8 @@ import numpy as np
 from foretune.data.columns import Columns
 from foretune.data.image_store import in_order
 from foretune.data.mask_classes import MaskClasses
-from foretune.data.masks import check_masks, found_classes, open_mask
+from foretune.data.mask_folders import classes_beside
+from foretune.data.masks import check_masks, open_mask
 from foretune.data.scene_store import Masks, SceneStore
 from foretune.data.scene_views import Jitter
 from foretune.errors import DataError
@@ -194,6 +195,6 @@ def cut(output: np.ndarray) -> np.ndarray:
 
 
 def _classes(table: pd.DataFrame, columns: Columns) -> MaskClasses:
-    if "ids" in table.attrs:
+    if "ids" in table.attrs:  # without looking for every file
         return MaskClasses.of(table)
-    return found_classes(picture_paths(table, str(columns.target)))
+    return classes_beside(table, picture_paths(table, str(columns.target)))
