@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -208,6 +209,18 @@ def test_timm_alone_reads_what_is_saved(network, pictures, tmp_path):
         assert np.abs(np.array(found["logits"]) - own.numpy()).max() < 1e-4
         assert found["labels"] == ["ant", "bee", "Käfer"]
         assert torch.equal(logits_of(load(tmp_path / name, options={}), pictures), own)
+
+
+def test_label_names_are_written_in_utf_8_whatever_the_locale(network, tmp_path, monkeypatch):
+    original, seen = Path.write_text, []
+
+    def write_text(self, data, encoding=None, *args, **options):
+        seen.append(encoding)
+        return original(self, data, encoding, *args, **options)
+
+    monkeypatch.setattr(Path, "write_text", write_text)
+    load(network("test_resnet")).save(tmp_path / "saved")
+    assert seen == ["utf-8"]
 
 
 def logits_of(backbone, pictures):

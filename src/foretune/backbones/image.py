@@ -31,16 +31,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Look:
-    """How a network sees a picture: `fit` to its size, then (value / 255 - `mean`) / `std` by colour."""
+    """How a network sees a picture: `fit` to its size, then (value / 255 - `mean`) / `std` by colour.
+
+    `reverse`: the network takes blue, green, red.
+    """
 
     fit: Fit
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    reverse: bool = False
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Return pixels (batch, 3, height, width) uint8 as the network's numbers, float32."""
         mean, std = (pixels.new_tensor(v, dtype=torch.float32)[:, None, None] for v in (self.mean, self.std))
-        return (pixels.float() / 255 - mean) / std
+        ordered = pixels.flip(1) if self.reverse else pixels
+        return (ordered.float() / 255 - mean) / std
 
 
 class ImageBackbone(Backbone):
@@ -245,4 +250,4 @@ class ImageBackbone(Backbone):
 
     def state_key(self) -> str:
         """Return the hash of the weights and the scale of the pixels."""
-        return f"{self.fingerprint()} {self.look.mean} {self.look.std}"
+        return f"{self.fingerprint()} {self.look.mean} {self.look.std} {self.look.reverse}"

@@ -20,7 +20,7 @@ INTERPOLATIONS = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
 
 @dataclass(frozen=True, eq=False)
 class ProcessorFit:
-    """A processor of transformers without its scaling of the numbers."""
+    """A processor of transformers without its scaling of the numbers and its order of the colours."""
 
     processor: Any
     size: tuple[int, int]
@@ -32,13 +32,21 @@ class ProcessorFit:
 
     def __call__(self, picture: np.ndarray) -> np.ndarray:
         """Return (height, width, 3) of an RGB picture (h, w, 3)."""
+        # Augmented pictures do not come this way: what they need as well is the look's.
+        ordered = {"do_flip_channel_order": False} if reverses(self.processor) else {}
         fitted = self.processor(
             torch.from_numpy(picture).permute(2, 0, 1),
             do_rescale=False,
             do_normalize=False,
             return_tensors="pt",
+            **ordered,
         )["pixel_values"][0]
         return fitted.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
+
+
+def reverses(processor: Any) -> bool:
+    """Return whether a processor gives blue, green, red, as MobileViT's do."""
+    return bool(getattr(processor, "do_flip_channel_order", False))
 
 
 class HubImageBackbone(ImageBackbone):
@@ -77,7 +85,9 @@ def load_hub(folder: Path, source: Source, options: dict[str, Any], size: int | 
     import transformers
 
     with quiet():
-        processor = transformers.AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+        processor = transformers.AutoImageProcessor.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
         model, report = transformers.AutoModelForImageClassification.from_pretrained(
             folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True, local_files_only=True,
             ignore_mismatched_sizes=True, trust_remote_code=False, **options,
@@ -88,7 +98,8 @@ def load_hub(folder: Path, source: Source, options: dict[str, Any], size: int | 
     scaled = getattr(processor, "do_normalize", True)
     mean = tuple(processor.image_mean) if scaled else (0.0, 0.0, 0.0)
     std = tuple(processor.image_std) if scaled else (1.0, 1.0, 1.0)
-    backbone = HubImageBackbone(source.name, model, Look(fit, mean, std), source, processor)
+    look = Look(fit, mean, std, reverses(processor))
+    backbone = HubImageBackbone(source.name, model, look, source, processor)
     absent = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
     lacking = sorted(key for key in absent if backbone.layers.depth.get(key, 0) <= backbone.layers.count)
     if lacking:

@@ -83,7 +83,9 @@ class TimmBackbone(ImageBackbone):
         folder.mkdir(parents=True, exist_ok=True)
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self._weights()}
         save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
-        (folder / "config.json").write_text(json.dumps(self.config, indent=2, ensure_ascii=False) + "\n")
+        (folder / "config.json").write_text(
+            json.dumps(self.config, indent=2, ensure_ascii=False) + "\n", "utf-8"
+        )
 
     def _weights(self) -> Iterator[tuple[str, Tensor]]:
         """Yield every tensor of the state once: shared ones as copies, as safetensors wants them."""
@@ -102,7 +104,7 @@ def load_timm(folder: Path, source: Source, options: dict[str, Any], size: int |
     import timm
     from timm.data import resolve_model_data_config
 
-    config = _normalised(json.loads((folder / "config.json").read_text()))
+    config = _normalised(json.loads((folder / "config.json").read_text(encoding="utf-8")))
     classes = int(options.get("num_labels", config["num_classes"]))
     if not timm.is_model(config["architecture"]):
         raise BackboneError(

@@ -77,7 +77,9 @@ class TimmSceneBackbone(SceneBackbone):
             name: tensor.detach().cpu().contiguous() for name, tensor in self.model.state_dict().items()
         }
         save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
-        (folder / "config.json").write_text(json.dumps(self.config, indent=2, ensure_ascii=False) + "\n")
+        (folder / "config.json").write_text(
+            json.dumps(self.config, indent=2, ensure_ascii=False) + "\n", "utf-8"
+        )
 
 
 OVERLAP = 0.6  # IoU above which the less sure of two boxes of a class is dropped (Tian et al. 2019)
@@ -196,7 +198,7 @@ from torch.nn.functional import adaptive_avg_pool2d, interpolate
 from torchvision.io import read_image, ImageReadMode
 from torchvision.ops import FeaturePyramidNetwork
 
-config = json.load(open("config.json"))
+config = json.load(open("config.json", encoding="utf-8"))
 weights = load_file("model.safetensors")
 part = lambda prefix: {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
 pixels = read_image("picture.jpg", ImageReadMode.RGB)[None] / 255
