@@ -55,7 +55,8 @@ def test_pictures_are_prepared_as_the_processor_does(folder, pictures):
 def test_training_pictures_have_the_networks_order_of_colours(tmp_path, pictures):
     """MobileViT takes blue, green, red: of pictures that chance varies as well as of those of dev and test."""
     config = transformers.MobileViTConfig(
-        image_size=64, hidden_sizes=[16, 16, 16], neck_hidden_sizes=[8, 8, 8, 8, 8, 8, 16], num_attention_heads=2, num_labels=5
+        image_size=64, hidden_sizes=[16, 16, 16], neck_hidden_sizes=[8, 8, 8, 8, 8, 8, 16], num_attention_heads=2,
+        num_labels=5,
     )  # fmt: skip
     transformers.MobileViTForImageClassification(config).save_pretrained(tmp_path)
     processor = transformers.MobileViTImageProcessor(
