@@ -1,11 +1,14 @@
 """Options of how texts are written, and what they become in transformers."""
 
+import pandas as pd
 import pytest
 
 from foretune.backbones.writing import Generation
+from foretune.data.columns import Columns
 from foretune.errors import ConfigError
+from foretune.recipe import Recipe
 from foretune.tasks.seq2seq import Seq2SeqOptions
-from foretune.tasks.text_generation import TextGenerationOptions
+from foretune.tasks.text_generation import TextGeneration, TextGenerationOptions
 
 WRONG = [
     ({"num_beams": 0}, "num_beams is 0"),
@@ -41,6 +44,23 @@ def test_wrong_options_of_sources_and_targets_are_refused(options, found):
 def test_chat_is_a_switch():
     with pytest.raises(ConfigError, match="chat is 'yes'"):
         TextGenerationOptions(chat="yes")
+
+
+def test_a_temperature_of_0_is_enough_to_switch_drawing_off():
+    found = TextGenerationOptions(temperature=0.0, num_beams=2)
+    assert found.settings() == {"do_sample": False, "num_beams": 2}
+    assert TextGenerationOptions().settings()["top_p"] == 0.95
+    with pytest.raises(ConfigError, match="set temperature too"):
+        TextGenerationOptions(temperature=0.0, top_p=0.5)
+
+
+def test_beams_that_drawing_would_ignore_are_refused():
+    table = pd.DataFrame({"text": ["one two", "three four"]})
+    columns = Columns("text", None, "")
+    with pytest.raises(ConfigError, match=r"num_beams is 4.*temperature=0"):
+        TextGeneration.from_table(table, columns, Recipe(options={"num_beams": 4}))
+    options = {"num_beams": 4, "temperature": 0}
+    assert TextGeneration.from_table(table, columns, Recipe(options=options)).options.beams == 4
 
 
 def test_beams_and_drawing_exclude_each_other():

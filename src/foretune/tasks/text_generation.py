@@ -32,21 +32,33 @@ if TYPE_CHECKING:
 
 WRITTEN = 64  # tokens, unless told otherwise
 SAMPLES, SAMPLE_TOKENS, SAMPLE_WORDS = 2, 32, 8  # texts shown during training, and the words they begin with
-DRAWN = {"do_sample": True, "num_beams": 1, "temperature": 0.8, "top_p": 0.95, "top_k": 0}  # of samples
+DRAWN_SHARE = 0.95  # of the probability, from whose tokens is drawn
+DRAWN = {
+    "do_sample": True,
+    "num_beams": 1,
+    "temperature": 0.8,
+    "top_p": DRAWN_SHARE,
+    "top_k": 0,
+}  # of samples
 BLOCK = 256  # tokens of a text that an n-gram baseline's interval resamples at a time
 BASELINE_TOKENS = 2_000_000  # of the training data that n-grams are counted in
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextGenerationOptions(Generation):
-    """How texts are written; drawn at random by default. `chat`: prompts stand in the tokenizer's chat template."""
+    """How texts are written; drawn at random by default, but for `temperature` 0.
+
+    `chat`: prompts stand in the tokenizer's chat template.
+    """
 
     num_beams: int = 1
     temperature: float = 0.8
-    top_p: float = 0.95
+    top_p: float = DRAWN_SHARE
     chat: bool = False
 
     def __post_init__(self) -> None:
+        if self.temperature == 0 and self.top_p == DRAWN_SHARE:
+            object.__setattr__(self, "top_p", 1.0)  # the default goes with drawing, which was switched off
         super().__post_init__()
         if not isinstance(self.chat, bool):
             raise ConfigError(f"Option chat is {self.chat!r}; expected true or false.")
@@ -77,9 +89,15 @@ class TextGeneration(Task):
 
     @classmethod
     def from_table(cls, table: pd.DataFrame, columns: Columns, recipe: Recipe) -> TextGeneration:
-        """Look whether the table is one running text."""
+        """Look whether the table is one running text. Raises ConfigError for beams where texts are drawn at random."""
         running = columns.target is None and table.attrs.get("format") == "txt"
-        return cls(columns, cls.options_of(recipe), running, recipe.seed)
+        options = cls.options_of(recipe)
+        if options.num_beams > options.beams:
+            raise ConfigError(
+                f"Option num_beams is {options.num_beams}, but texts are drawn at random (temperature "
+                f"{options.temperature:g}), which knows no beams. Set temperature=0 too, or leave num_beams out."
+            )
+        return cls(columns, options, running, recipe.seed)
 
     def state(self) -> dict[str, Any]:
         """Return columns, options and form."""
