@@ -57,3 +57,11 @@ def test_scores_have_intervals() -> None:
     result = score_texts(written, ["the cat sat on the mat today"] * 10, ("bleu", "chrf"), 0)
     assert list(result) == ["bleu", "chrf"]
     assert 0 < result["bleu"]["low"] < result["bleu"]["value"] < 100
+
+
+def test_several_references_all_count():
+    written = ["the cat sat on the mat today"] * 2
+    several = [["a dog ran", written[0]], written[1]]
+    assert score_texts(written, several, ("bleu", "rouge1"), 0)["bleu"]["value"] == pytest.approx(100)
+    one = score_texts(written, ["a dog ran", written[1]], ("bleu", "rouge1"), 0)
+    assert one["rouge1"]["value"] == pytest.approx(0.5)

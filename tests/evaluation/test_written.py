@@ -48,6 +48,20 @@ def test_written_texts_are_scored_beside_their_own_references() -> None:
     assert result["n"] == 3 and result["perplexity"]["value"] == pytest.approx(np.e**2)
 
 
+def test_several_references_all_count_and_are_shown() -> None:
+    references = ["the cat sat", ["a mat", "on a mat", "the mat"]]
+    scores = WrittenScores(TextScores(("chrf", "rouge1")), references, _decode)
+    keeper = WorstWritten(1, "chrf", ["s0", "s1"], references, _decode, np.array([1, 2]))
+    outputs = _outputs([1, 2, 3], [4, 5, 6])  # the cat sat; on a mat
+    scores.update(outputs, np.zeros(2), np.array([0, 1]))
+    keeper.update(np.array([0, 1]), outputs, np.zeros(2))
+    assert scores.point()["chrf"] == pytest.approx(100) and scores.point()["rouge1"] == pytest.approx(1)
+    first, second = keeper.top()[1:]
+    assert "other_references" not in first and second["target"] == "a mat"
+    assert second["other_references"] == ["on a mat", "the mat"] and second["chrf"] == pytest.approx(100)
+    assert "a mat / on a mat / the mat" in written_sections(keeper.top(), "chrf")[0]
+
+
 def test_sizes_of_rows_give_bits_per_byte() -> None:
     scores = LossScores(np.array([3.0, 6.0, 9.0]))
     scores.update(np.array([[1.0, 2.0]]), np.zeros(1), np.array([2]))

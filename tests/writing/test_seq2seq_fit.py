@@ -46,8 +46,18 @@ def test_translation_from_table_to_artefact(fit, table, tmp_path):
     assert [type(text) for text in texts] == [str, str]
     result = model.evaluate(table.head(20))
     assert result["n"] == 20 and result["bleu"]["low"] <= result["bleu"]["value"]
+    _check_references(model, table.head(20), result)
     _check_report((tmp_path / "run" / "report.html").read_text(), model)
     _check_plain(tmp_path / "run", texts)
+
+
+def _check_references(model, table, alone):
+    """With what the model writes among the references nothing is left to be desired."""
+    written = model.predict(table["source"].tolist())
+    lists = [[target, text] for target, text in zip(table["target"], written, strict=True)]
+    several = model.evaluate(table.assign(others=lists))
+    assert alone["chrf"]["value"] < 100 and several["chrf"]["value"] == pytest.approx(100)
+    assert several["perplexity"] == alone["perplexity"]
 
 
 def _check_report(page, model):

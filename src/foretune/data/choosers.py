@@ -13,6 +13,7 @@ from foretune.data.columns import (
     text_choice,
 )
 from foretune.data.pairs import Pair, pair_of
+from foretune.data.references import references_column
 from foretune.data.sequences import Sequences, prompt_columns, seq2seq_columns
 from foretune.data.sheet import Sheet
 from foretune.data.targets import (
@@ -200,12 +201,21 @@ def _sequence_columns(sheet: Sheet, given: Given, task: str, expected: str) -> C
     one_target(given, task)
     found = seq2seq_columns(sheet, given.text, given.target, task)
     if found is not None:
-        return _written(found, "sources", "targets")
+        return _with_references(sheet, _written(found, "sources", "targets"))
     if given.need or given.target is not None:
         raise misfit(sheet, task, f"a {expected}", "Name them with --text and --target.")
     named = given.text or sheet.named("source", "src", "document", "article", "原文")
     text = text_choice(sheet.profiles(), named, None)
     return text_and_target(text, None)
+
+
+def _with_references(sheet: Sheet, columns: Columns) -> Columns:
+    """Return the columns with a word on the one that holds several references, where there is one."""
+    name = references_column(sheet.table, str(columns.target))
+    if name is None:
+        return columns
+    more = f"Column {name!r} holds lists of references, all of which count in scores (--option references=none: not)."
+    return replace(columns, reason=f"{columns.reason} {more}")
 
 
 def generation_columns(sheet: Sheet, given: Given) -> Columns:

@@ -68,6 +68,11 @@ def chrf(sums: Floats) -> Floats:
     return 100 * _ratio((1 + weight) * precision * recall, weight * precision + recall)
 
 
+def all_references(target: str | Sequence[str]) -> list[str]:
+    """Return the references of a text, of which a task's target is either one or a list."""
+    return [target] if isinstance(target, str) else list(target)
+
+
 class RougeTokenizer:
     """Words in lower case for rouge-score; Chinese and Japanese characters stand for themselves.
 
@@ -105,7 +110,10 @@ class TextScores(SummedScores):
     """Streaming scores of generated texts; `metrics` are names of `GENERATION_METRICS`.
 
     BLEU and chrF (0..100) are corpus scores and their intervals resample the sentences' counts; ROUGE (0..1)
-    is the mean of F-measures, each the best over the references. Tokens of BLEU are those of sacrebleu's
+    is the mean of F-measures. Of several references ROUGE takes the best F-measure of each example, as
+    rouge-score's `score_multi` does (the maximum of Lin 2004, section 2.1, and what Cachola et al. 2020 report on
+    SciTLDR); BLEU and chrF count them as sacrebleu does (n-grams of any reference and the nearest length; the
+    reference with the best F-score). Tokens of BLEU are those of sacrebleu's
     `13a`, of `zh` where the references are Chinese and `char` where they are Japanese, found per example
     unless `language` (zh, ja, en for all others) says so. `stem=True` is the `-m` of ROUGE-1.5.5, as in
     most papers on English summaries. Holds up to 31 numbers per example. Raises ConfigError for unknown

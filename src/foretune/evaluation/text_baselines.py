@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foretune.evaluation.baselines import MAX_CHARACTERS, MAX_FEATURES, needs_characters
-from foretune.evaluation.generation import TextScores
+from foretune.evaluation.generation import TextScores, all_references
 
 MOST_ROWS = 20_000  # training sources that are looked through
 CHUNK = 256  # held-out texts compared at once
@@ -58,10 +58,10 @@ def nearest(train: Sequence[str], texts: Sequence[str], seed: int = 0) -> NDArra
 
 
 def score_texts(
-    written: Sequence[str], references: Sequence[str], metrics: Sequence[str], seed: int
+    written: Sequence[str], references: Sequence[str | Sequence[str]], metrics: Sequence[str], seed: int
 ) -> dict[str, Any]:
-    """Return the metrics of texts beside one reference each, with intervals."""
+    """Return the metrics of texts beside one reference each, or a list of several, with intervals."""
     scores = TextScores(metrics)
-    scores.update(list(written), [[reference] for reference in references])
+    scores.update(list(written), [all_references(each) for each in references])
     result = scores.result(seed)
     return {name: result[name] for name in metrics}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from foretune.evaluation.generation import TextScores
+from foretune.evaluation.generation import TextScores, all_references
 from foretune.evaluation.metric_names import named
 from foretune.evaluation.perplexity import PerplexityScores
 from foretune.evaluation.report_sections import table_section
@@ -89,13 +89,14 @@ def loss_sections(found: Sequence[dict[str, Any]]) -> list[str]:
 
 @dataclass
 class WrittenScores:
-    """Scores of the texts written, and the perplexity of the references.
+    """Scores of the texts written, and the perplexity of the targets, the first reference of each.
 
-    Takes outputs (batch, 2 + tokens): summed loss and tokens of the reference, then the ids that were written.
+    `references`: one per row, or a list of several. Takes outputs (batch, 2 + tokens): summed loss and tokens of
+    the target, then the ids that were written.
     """
 
     text: TextScores
-    references: Sequence[str]
+    references: Sequence[str | Sequence[str]]
     decode: Decoder
     losses: LossScores = field(default_factory=LossScores)
 
@@ -103,7 +104,7 @@ class WrittenScores:
         """Add one batch, which holds the references of `rows`."""
         assert rows is not None
         self.losses.update(outputs, targets)
-        self.text.update(self.decode(outputs[:, 2:]), [[self.references[row]] for row in rows])
+        self.text.update(self.decode(outputs[:, 2:]), [all_references(self.references[row]) for row in rows])
 
     def point(self) -> dict[str, float]:
         """Return the metrics without intervals."""
@@ -121,7 +122,7 @@ class WorstWritten:
     k: int
     metric: str
     sources: Sequence[str]
-    references: Sequence[str]
+    references: Sequence[str | Sequence[str]]
     decode: Decoder
     numbers: NDArray[Any]  # (n,) of the rows in the user's file
     _heap: list[tuple[float, int, str]] = field(default_factory=list)
@@ -130,7 +131,7 @@ class WorstWritten:
     def update(self, rows: NDArray[Any], outputs: NDArray[Any], targets: NDArray[Any]) -> None:
         """Look through one batch; see `WrittenScores` for the outputs."""
         scores, texts = TextScores((self.metric,)), self.decode(outputs[:, 2:])
-        scores.update(texts, [[self.references[row]] for row in rows])
+        scores.update(texts, [all_references(self.references[row]) for row in rows])
         values = scores.metrics(scores.rows())[self.metric]
         for row, text, value in zip(rows.tolist(), texts, values.tolist(), strict=True):
             if row < SHOWN:
@@ -146,14 +147,16 @@ class WorstWritten:
         return [self._entry(*each) for each in [*worst, *first]]
 
     def _entry(self, row: int, value: float, text: str, shown: str) -> dict[str, Any]:
-        return {
+        target, *others = all_references(self.references[row])
+        entry = {
             "row": int(self.numbers[row]),
             "source": self.sources[row],
-            "target": self.references[row],
+            "target": target,
             "prediction": text,
             self.metric: value,
             "shown": shown,
         }
+        return entry | ({"other_references": others} if others else {})
 
 
 def written_sections(found: Sequence[dict[str, Any]], metric: str) -> list[str]:
@@ -168,12 +171,16 @@ def written_sections(found: Sequence[dict[str, Any]], metric: str) -> list[str]:
     parts = []
     for kind, title in titles.items():
         rows = [
-            [each["row"], each["source"], each["target"], each["prediction"], f"{each[metric]:.2f}"]
+            [each["row"], each["source"], _targets(each), each["prediction"], f"{each[metric]:.2f}"]
             for each in found
             if each.get("shown") == kind
         ]
         parts.append(table_section(title, notes[kind], head, rows))
     return [part for part in parts if part]
+
+
+def _targets(entry: dict[str, Any]) -> str:
+    return " / ".join([entry["target"], *entry.get("other_references", ())])
 
 
 def sample_sections(events_file: Path | None) -> list[str]:

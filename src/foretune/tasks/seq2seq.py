@@ -16,7 +16,7 @@ from foretune.evaluation.perplexity import PERPLEXITY_METRICS
 from foretune.evaluation.text_baselines import lead, nearest, score_texts
 from foretune.evaluation.written import LossScores, WorstWritten, WrittenScores, written_sections
 from foretune.tasks.base import TASKS, Encoded, Examples, Task
-from foretune.tasks.sequence_tables import audit_pairs, read_texts
+from foretune.tasks.sequence_tables import audit_pairs, learnt, read_targets, read_texts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +33,8 @@ class Seq2SeqOptions(Generation):
 
     `prefix` stands before every source (T5's "translate English to German: "). `source_language` and
     `target_language` are codes of multilingual models. `max_target_tokens`: longer training targets are cut;
-    0 for the sources' limit. `label_smoothing` of the training loss.
+    0 for the sources' limit. `label_smoothing` of the training loss. `references`: the column of lists of texts of
+    which any is right, for the scores; "none" for the target alone; by default one whose lists hold the target.
     """
 
     prefix: str = ""
@@ -41,10 +42,11 @@ class Seq2SeqOptions(Generation):
     target_language: str = ""
     max_target_tokens: int = 0
     label_smoothing: float = 0.0
+    references: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("prefix", "source_language", "target_language"):
+        for name in ("prefix", "source_language", "target_language", "references"):
             if not isinstance(getattr(self, name), str):
                 raise ConfigError(f"Option {name} is {getattr(self, name)!r}; expected text.")
         if not isinstance(self.max_target_tokens, int) or self.max_target_tokens < 0:
@@ -59,6 +61,8 @@ class Seq2SeqOptions(Generation):
 
 class Seq2Seq(Task):
     """Summed cross-entropy of the target's tokens, given those before them (teacher forcing).
+
+    A target is a text, or a list of references of which the first is learnt and all count in the scores.
 
     During training the dev set's perplexity is watched, as writing is slow; the final scores are of texts
     that were written by beam search or sampling.
@@ -102,7 +106,7 @@ class Seq2Seq(Task):
         targets = None
         if need_targets:
             assert self.columns.target is not None
-            targets = np.array(read_texts(table, self.columns.target, where), dtype=object)
+            targets = read_targets(table, self.columns.target, self.options.references, where)
         sources = read_texts(table, self.columns.text, where)
         return Examples(sources, targets, np.arange(1, len(table) + 1))
 
@@ -131,7 +135,7 @@ class Seq2Seq(Task):
         if examples.targets is None:
             return Encoded(store, info=model.tokenizer)
         longest = min(self.options.max_target_tokens or max_length, model.longest_written)
-        targets = model.encode_targets(examples.targets.tolist(), longest)
+        targets = model.encode_targets(learnt(examples.targets), longest)
         return Encoded(PairedStore(store, targets), LabelRows(targets), info=model.tokenizer)
 
     def model_options(self) -> dict[str, Any]:
@@ -206,7 +210,8 @@ class Seq2Seq(Task):
         """Return the scores of trivial writers on the held-out examples."""
         assert train.targets is not None and held_out.targets is not None
         similar = nearest(train.inputs, held_out.inputs, seed)
-        writers = self.trivial(held_out.inputs) | {"nearest": [train.targets[row] for row in similar]}
+        known = learnt(train.targets)
+        writers = self.trivial(held_out.inputs) | {"nearest": [known[row] for row in similar]}
         return {
             name: score_texts(texts, held_out.targets.tolist(), self.written, seed)
             for name, texts in writers.items()
