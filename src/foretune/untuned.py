@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from foretune.tasks.base import Examples
     from foretune.training.job import Job
 
-MOST = 200  # examples: a baseline may not cost more than the model's own evaluation
+MOST = 200  # examples, where they will do: a baseline may not cost more than the model's own evaluation
 
 
 def untuned(job: Job, prepared: Prepared, held_out: Examples) -> dict[str, Any]:
-    """Return the metrics of the backbone as it was loaded, on at most `MOST` of the held-out examples."""
+    """Return the metrics of the backbone as it was loaded, on `MOST` of the held-out examples where these will do."""
     from foretune.backbones.attention import use_best_attention
 
     backbone = load_backbone(job.recipe, prepared)
@@ -26,9 +26,10 @@ def untuned(job: Job, prepared: Prepared, held_out: Examples) -> dict[str, Any]:
     backbone.model.to(job.runtime.device).eval()
     rows = np.arange(len(held_out))
     drawn = not job.task.in_order(held_out)
-    if len(rows) > MOST and not drawn:
+    many = len(rows) > MOST and job.task.sampled_untuned
+    if many and not drawn:
         rows = rows[:MOST]
-    elif len(rows) > MOST:
+    elif many:
         rows = np.sort(np.random.default_rng(job.recipe.seed).choice(rows, MOST, replace=False))
     result, _ = Model(backbone, job.task, job.recipe, job.runtime).score(held_out.take(rows))
     scores = {name: result[name] for name in job.task.metrics if name in result}

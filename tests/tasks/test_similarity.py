@@ -79,23 +79,25 @@ def test_the_loss_is_that_of_in_batch_negatives_without_copies():
     cosines = 20 * outputs[:, 0] @ outputs[:, 1].T
     task = Similarity(None)
     expected = -cosines.log_softmax(dim=1).diagonal().sum()
-    assert torch.isclose(task.loss(outputs, torch.tensor([0, 1, 2])), expected)
-    cosines[0, 2] = cosines[2, 0] = float("-inf")  # equal documents are no negatives
+    assert torch.isclose(task.loss(outputs, torch.tensor([[0, 0], [1, 1], [2, 2]])), expected)
+    cosines[0, 2] = cosines[2, 0] = float("-inf")  # equal documents are no negatives, nor those of one query
     expected = -cosines.log_softmax(dim=1).diagonal().sum()
-    assert torch.isclose(task.loss(outputs, torch.tensor([7, 1, 7])), expected)
+    assert torch.isclose(task.loss(outputs, torch.tensor([[0, 7], [1, 1], [2, 7]])), expected)
+    assert torch.isclose(task.loss(outputs, torch.tensor([[5, 0], [1, 1], [5, 2]])), expected)
 
 
 def test_ranking_by_hand():
     queries = np.array([[1, 0], [0, 1], [1, 0]], np.float32)
     documents = np.array([[1, 0], [1, 0], [0, 1]], np.float32)
-    scores = ranking_scores(queries, documents, np.array([0, 0, 1])).point()  # two copies of one document
+    numbers = np.array([[0, 0], [1, 0], [2, 1]])  # two copies of one document
+    scores = ranking_scores(queries, documents, numbers).point()
     assert scores["recall_at_1"] == pytest.approx(1 / 3) and scores["mrr"] == pytest.approx(
         (1 + 0.5 + 0.5) / 3
     )
     kept = LowestRanks(5, Examples([("q0", "d"), ("q1", "d"), ("q2", "e")], None, np.arange(1, 4)))
     for row in (2, 0, 1):
         pair = np.stack([queries[row], documents[row]])[None]
-        kept.update(np.array([row]), pair, np.array([[0, 0, 1][row]]))
+        kept.update(np.array([row]), pair, numbers[[row]])
     found = kept.top()
     assert [(each["query"], each["rank"], each["found"]) for each in found] == [
         ("q1", 2, "e"),
@@ -103,14 +105,44 @@ def test_ranking_by_hand():
     ]
     whole = Rankings()
     for row in (1, 2, 0):
-        whole.update(
-            np.stack([queries[row], documents[row]])[None], np.array([[0, 0, 1][row]]), np.array([row])
-        )
+        whole.update(np.stack([queries[row], documents[row]])[None], numbers[[row]], np.array([row]))
     assert whole.point() == scores
 
 
+def test_a_query_with_two_documents_is_one_query_that_wants_both():
+    """Both stand before the third document: nothing is wrong, and nothing is shown as wrong."""
+    queries = np.array([[1, 0, 0], [1, 0, 0], [0, 0, 1]], np.float32)
+    documents = np.array([[1, 0, 0], [0.8, 0.6, 0], [0, 0, 1]], np.float32)
+    numbers = _numbers([("a", "x"), ("a ", "y"), ("b", "z")])
+    scores = ranking_scores(queries, documents, numbers)
+    assert scores.n == 2 and scores.point() == {
+        "recall_at_1": 0.75, "recall_at_5": 1.0, "recall_at_10": 1.0, "mrr": 1.0, "ndcg_at_10": 1.0
+    }  # fmt: skip
+    kept = LowestRanks(5, Examples([("a", "x"), ("a ", "y"), ("b", "z")], None, np.arange(1, 4)))
+    kept.update(np.arange(3), np.stack([queries, documents], axis=1), numbers)
+    assert kept.top() == []
+
+
+def test_the_untuned_baseline_ranks_among_the_same_documents(tiny, tmp_path, monkeypatch):
+    from foretune import untuned
+
+    monkeypatch.setattr(untuned, "MOST", 3)
+    options = {"backbone": tiny, "device": "cpu", "precision": "fp32", "offline": True, "task": "similarity"}
+    model = foretune.fit(searches(60), output=tmp_path / "run", epochs=1.0, lr=1e-9, seed=1, **options)
+    record = json.loads((model.path / "foretune.json").read_text())
+    assert record["data"]["sizes"]["test"] > 3 and "note" not in record["baselines"]["untuned"]
+    found = [each["mrr"]["value"] for each in (record["baselines"]["untuned"], record["metrics"]["test"])]
+    assert found[0] == pytest.approx(found[1], abs=1e-3)  # at this rate nothing was learnt
+
+
+def test_other_queries_are_other_data():
+    task = Similarity(None)
+    one, two = (Examples([(query, "x")], _numbers([(query, "x")]), np.arange(1, 2)) for query in "ab")
+    assert task.identities(one) != task.identities(two) and task.groups(one) == task.groups(two)
+
+
 def test_equal_documents_share_a_number_and_a_side(model):
-    assert _numbers([("a", "x"), ("b", " x "), ("c", "y")]).tolist() == [0, 0, 1]
+    assert _numbers([("a", "x"), ("b", " x "), ("c", "y")]).tolist() == [[0, 0], [1, 0], [2, 1]]
     assert model.task.groups(Examples([("a", "x"), ("b", "x")], None, np.arange(1, 3))) == ["x", "x"]
 
 

@@ -113,6 +113,7 @@ class Task(ABC):
         1.0  # on the strategy's learning rate, which was measured on classification
     )
     scores_untuned: ClassVar[bool] = False  # whether the pretrained model can do the task: a baseline then
+    sampled_untuned: ClassVar[bool] = True  # whether some of the held-out examples will do for that baseline
     Options: ClassVar[type] = TaskOptions
     columns: Columns
 

@@ -35,9 +35,9 @@ CHUNK = 256  # queries that are ranked at a time
 class Similarity(Task):
     """Each query's document must be nearer than the other documents of its batch (Henderson et al. 2017).
 
-    Documents of equal text count as one, in the loss (no false negatives) and in the ranking. Held-out queries are
-    ranked against all documents of their part. Smaller micro-batches see fewer negatives: with --micro-tokens
-    the loss is not that of the whole batch.
+    Documents of equal text count as one, and a query that stands in several rows has several right documents, in
+    the loss (no false negatives) and in the ranking. Held-out queries are ranked against all documents of their
+    part. Smaller micro-batches see fewer negatives: with --micro-tokens the loss is not that of the whole batch.
     """
 
     name = "similarity"
@@ -48,6 +48,7 @@ class Similarity(Task):
     example = '[("query", "document")]'
     pools = False
     scores_untuned = True
+    sampled_untuned = False  # among fewer documents every query looks easier
 
     def __init__(self, columns: Columns) -> None:
         self.columns = columns
@@ -83,7 +84,7 @@ class Similarity(Task):
         return cls(columns_of(state["columns"]))
 
     def examples(self, table: pd.DataFrame, *, where: str, need_targets: bool = True) -> Examples:
-        """Read pairs; a target is the number of its document, equal for equal texts: (n,) int64."""
+        """Read pairs; targets are the numbers of query and document, equal for equal texts: (n, 2) int64."""
         pairs = read_inputs(table, self.columns)
         return Examples(pairs, _numbers(pairs), np.arange(1, len(pairs) + 1))
 
@@ -94,6 +95,10 @@ class Similarity(Task):
     def groups(self, examples: Examples) -> list[str]:
         """Return the documents: all queries of one stay on one side."""
         return [second for _, second in examples.inputs]
+
+    def identities(self, examples: Examples) -> list[str]:
+        """Return queries with their documents."""
+        return ["\n".join(pair) for pair in examples.inputs]
 
     def from_inputs(self, inputs: Any) -> Examples:
         """Return pairs of texts as examples."""
@@ -116,10 +121,9 @@ class Similarity(Task):
         import torch
 
         cosines = outputs[:, 0] @ outputs[:, 1].T * SHARPNESS  # (batch, batch)
-        same = (targets[:, None] == targets[None, :]) & ~torch.eye(
-            len(targets), dtype=torch.bool, device=targets.device
-        )
-        cosines = cosines.masked_fill(same, float("-inf"))
+        right = (targets[:, None] == targets[None, :]).any(dim=-1)  # of the same query, or the same document
+        right.fill_diagonal_(False)
+        cosines = cosines.masked_fill(right, float("-inf"))
         wanted = torch.arange(len(targets), device=outputs.device)
         return torch.nn.functional.cross_entropy(cosines, wanted, reduction="sum")
 
@@ -160,31 +164,42 @@ class Similarity(Task):
 
 
 def _numbers(pairs: Sequence[tuple[str, str]]) -> np.ndarray:
-    """Return a number per document, equal for equal texts."""
-    known: dict[str, int] = {}
-    return np.array([known.setdefault(second.strip(), len(known)) for _, second in pairs], dtype=np.int64)
+    """Return a number per query and per document, equal for equal texts: (n, 2)."""
+    found = np.zeros((len(pairs), 2), dtype=np.int64)
+    for side in (0, 1):
+        known: dict[str, int] = {}
+        found[:, side] = [known.setdefault(pair[side].strip(), len(known)) for pair in pairs]
+    return found
 
 
 def orders(queries: Any, documents: Any, numbers: np.ndarray) -> Any:
     """Yield (positions of queries, their best documents' positions, best first), by cosine; copies count once.
 
-    queries, documents: (n, hidden) arrays or sparse matrices at unit length; numbers: (n,) of the documents.
+    queries, documents: (n, hidden) arrays or sparse matrices at unit length; numbers: (n, 2) of both.
     """
-    _, first = np.unique(numbers, return_index=True)
+    asked, first = (np.unique(numbers[:, side], return_index=True)[1] for side in (0, 1))
     kept = documents[first]
-    for start in range(0, queries.shape[0], CHUNK):
-        rows = np.arange(start, min(start + CHUNK, queries.shape[0]))
+    for start in range(0, len(asked), CHUNK):
+        rows = asked[start : start + CHUNK]
         found = queries[rows] @ kept.T
         cosines = found.toarray() if hasattr(found, "toarray") else np.asarray(found)
         yield rows, first[np.argsort(-cosines, axis=1, kind="stable")]
 
 
 def ranking_scores(queries: Any, documents: Any, numbers: np.ndarray) -> RetrievalScores:
-    """Return the scores of ranking all documents for every query; query i belongs to document i."""
-    scores = RetrievalScores()
+    """Return the scores of ranking all documents for every query; the documents of its rows are right."""
+    scores, right = RetrievalScores(), _right(numbers)
     for rows, found in orders(queries, documents, numbers):
-        scores.update(numbers[found].tolist(), [{int(numbers[row])} for row in rows])
+        scores.update(numbers[found, 1].tolist(), [right[int(query)] for query in numbers[rows, 0]])
     return scores
+
+
+def _right(numbers: np.ndarray) -> dict[int, set[int]]:
+    """Return the documents that belong to every query."""
+    found: dict[int, set[int]] = {}
+    for query, document in numbers.tolist():
+        found.setdefault(query, set()).add(document)
+    return found
 
 
 class _Gathered:
@@ -231,7 +246,7 @@ class Rankings:
 
 
 class LowestRanks:
-    """The k queries whose own document stands lowest."""
+    """The k queries whose own documents all stand lowest."""
 
     def __init__(self, k: int, examples: Examples) -> None:
         self.k, self.examples, self._seen = k, examples, _Gathered()
@@ -244,17 +259,20 @@ class LowestRanks:
         """Return query, wanted document, its rank from 1, and the document that came first."""
         rows, queries, documents, numbers = self._seen.ordered()
         kept: list[tuple[int, int, int]] = []
+        right = _right(numbers)
         for some, found in orders(queries, documents, numbers):
-            ranks = (numbers[found] == numbers[some][:, None]).argmax(axis=1) + 1
+            wanted = [list(right[int(query)]) for query in numbers[some, 0]]
+            pairs = zip(numbers[found, 1], wanted, strict=True)
+            ranks = np.array([np.isin(order, own).argmax() + 1 for order, own in pairs])
             kept += [
                 (-int(r), int(rows[s]), int(rows[f[0]]))
                 for r, s, f in zip(ranks, some, found, strict=True)
                 if r > 1
             ]
             kept = sorted(kept)[: self.k]
-        pairs = self.examples.inputs
+        texts = self.examples.inputs
         return [
-            {"row": int(self.examples.rows[row]), "query": pairs[row][0], "wanted": pairs[row][1], "rank": -rank,
-             "found": pairs[best][1]}
+            {"row": int(self.examples.rows[row]), "query": texts[row][0], "wanted": texts[row][1], "rank": -rank,
+             "found": texts[best][1]}
             for rank, row, best in kept
         ]  # fmt: skip
