@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 RECORD = "foretune.json"
 CARD = "README.md"  # people may edit it: it has no checksum
 FORMAT = 1
+PIPELINE_TAGS = {"sentence-transformers": "sentence-similarity"}  # of libraries that do one thing only
 PROBES = 8  # examples on which the saved model is compared with the one in memory
 TOLERANCE = 1e-4  # of outputs up to 1 and, of larger ones, relative to them; both computed in float32
 
@@ -55,17 +56,15 @@ def save(model: Model, folder: Path, probes: Examples | None = None) -> Path:
 
 def _write(model: Model, draft: Path) -> None:
     model.backbone.save(draft)
+    model.backbone.save_beside(draft, model.max_length)
     (draft / "recipe.toml").write_text(model.recipe.to_toml(), encoding="utf-8")
-    (draft / CARD).write_text(model_card(model.record, model.task, model.backbone.snippet), encoding="utf-8")
+    card = model_card(model.record, model.task, model.backbone.snippet, model.backbone.library)
+    (draft / CARD).write_text(card, encoding="utf-8")
     record = {
         "format": FORMAT,
         "task": {"name": model.task.name, **model.task.state()},
         **{key: value for key, value in model.record.items() if key not in ("format", "task", "files")},
-        "files": {
-            path.name: sha256(path)
-            for path in sorted(draft.iterdir())
-            if path.is_file() and path.name != CARD
-        },
+        "files": {name: sha256(draft / name) for name in _names(draft) if name != CARD},
     }
     (draft / RECORD).write_text(json.dumps(record, ensure_ascii=False, indent=1), encoding="utf-8")
 
@@ -73,11 +72,19 @@ def _write(model: Model, draft: Path) -> None:
 def _move(draft: Path, folder: Path) -> None:
     """Move the checked files to their place, the record last; an older model's record goes first."""
     (folder / RECORD).unlink(missing_ok=True)
-    files = sorted(draft.iterdir(), key=lambda path: path.name == RECORD)
-    for path in files:
-        sync(path)
-        path.replace(folder / path.name)
+    for name in sorted(_names(draft), key=lambda name: name == RECORD):
+        place = folder / name
+        sync(draft / name)
+        place.parent.mkdir(exist_ok=True)
+        (draft / name).replace(place)
+        if place.parent != folder:
+            sync(place.parent)
     sync(folder)
+
+
+def _names(folder: Path) -> list[str]:
+    """Return the files of a folder and of those in it, by their paths from there."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
 def _compare(model: Model, draft: Path, probes: Examples | None) -> None:
@@ -190,9 +197,13 @@ def _check_files(folder: Path, record: dict[str, Any]) -> None:
             raise ArtifactError(f"{path} is damaged: its checksum differs from foretune.json. Copy it again.")
 
 
-def model_card(record: dict[str, Any], task: Task, snippet: str = "") -> str:
-    """Return the model card (Mitchell et al. 2019) as Markdown with the hub's metadata."""
-    head = ["library_name: transformers", *([f"pipeline_tag: {task.pipeline}"] if task.pipeline else [])]
+def model_card(record: dict[str, Any], task: Task, snippet: str = "", library: str = "transformers") -> str:
+    """Return the model card (Mitchell et al. 2019) as Markdown with the hub's metadata.
+
+    `snippet`: Python that runs the folder; `library`: that loads it, by its name on the hub.
+    """
+    tag = PIPELINE_TAGS.get(library) or task.pipeline
+    head = [f"library_name: {library}", *([f"pipeline_tag: {tag}"] if tag else [])]
     strategy, backbone = record.get("strategy"), record.get("backbone", "unknown")
     lines = ["---", *head, "tags: [foretune]", "---", "", f"# {record.get('title', 'Fine-tuned model')}", ""]
     lines += [f"{task.name}, fine-tuned from {backbone} with the strategy {strategy} by Foretune.", ""]

@@ -102,3 +102,34 @@ def test_broken_pictures_are_left_out_and_counted_where_asked(run, tmp_path):
         )
         assert done.exit_code == 0, done.output
         assert "2 pictures of 16" in done.output
+
+
+def test_the_card_says_how_timm_loads_it(run, tmp_path, monkeypatch):
+    base, _ = run
+    card = (base / "run" / "README.md").read_text()
+    assert card.startswith("---\nlibrary_name: timm\npipeline_tag: image-classification\n")
+    code = card.split("in this folder:")[1].split("```python")[1].split("```")[0]
+    for number, label in ((1, "red"), (2, "blue")):
+        picture = base / "photos/test" / label / f"{number}.png"
+        monkeypatch.chdir(base / "run")
+        found = {}
+        exec(code.replace("picture.jpg", str(picture)), found)
+        assert found["label"] == foretune.load(base / "run").predict([str(picture)])[0]
+
+
+def test_pictures_in_a_parquet_file(run, tmp_path):
+    """The bytes of the test set's pictures in one file are scored as the folder is."""
+    import pandas as pd
+
+    base, result = run
+    files = sorted((base / "photos/test").rglob("*.png"))
+    cells = [{"bytes": file.read_bytes(), "path": file.name} for file in files]
+    table = pd.DataFrame({"image": cells, "label": [file.parent.name for file in files]})
+    table.to_parquet(tmp_path / "test.parquet")
+    place = [str(base / "run"), str(tmp_path / "test.parquet"), "--text", "image"]
+    done = CliRunner().invoke(app, ["evaluate", *place, "--json", "--quiet"])
+    assert done.exit_code == 0, done.output
+    assert (
+        json.loads(done.stdout.splitlines()[-1])["metrics"]["accuracy"]
+        == result["metrics"]["test"]["accuracy"]
+    )

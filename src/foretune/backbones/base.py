@@ -31,6 +31,7 @@ class Backbone(ABC):
     snippet = (
         ""  # Python that runs the saved folder, where it is no pipeline of transformers: for the model card
     )
+    library = "transformers"  # that loads the saved folder, by its name on the hub: for the model card
     new_head = True  # False: the head was pretrained with the model, as a language model's output layer is
     pools = True  # False: the task's head reads every token, so `use_mean_pooling` does nothing
 
@@ -145,3 +146,6 @@ class Backbone(ABC):
     @abstractmethod
     def save(self, folder: Path) -> None:
         """Write a folder that the model's own library loads, without pickle."""
+
+    def save_beside(self, folder: Path, max_length: int) -> None:  # noqa: B027
+        """Write what other libraries need beside what `save` wrote; inputs are cut at `max_length`."""

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from foretune.backbones.sentence_files import write_sentence_files
 from foretune.backbones.text import TextBackbone
 from foretune.data.store import RaggedStore, Store
 from foretune.errors import ConfigError
 
+SNIPPET = """from sentence_transformers import SentenceTransformer
+
+model = SentenceTransformer(".")
+vectors = model.encode(["a query", "a document"])  # at unit length, so that products are cosines
+"""
 PART = "part"  # the store's array that says of every token whether it is the first (0) or second text's (1)
 
 
@@ -24,6 +31,8 @@ class EmbeddingBackbone(TextBackbone):
     """
 
     pools = False
+    library = "sentence-transformers"
+    snippet = SNIPPET
 
     def preprocess(self, inputs: Sequence[Any], *, max_length: int, truncation: str) -> RaggedStore:
         """Tokenise pairs of texts, each text on its own and of at most `max_length` tokens, or single texts."""
@@ -62,6 +71,10 @@ class EmbeddingBackbone(TextBackbone):
         weights = torch.ones_like(hidden[..., :1]) if mask is None else mask[..., None].to(hidden.dtype)
         mean = (hidden * weights).sum(dim=1) / weights.sum(dim=1)
         return torch.nn.functional.normalize(mean, dim=-1)
+
+    def save_beside(self, folder: Path, max_length: int) -> None:
+        """Write the files with which sentence-transformers gives the same vectors."""
+        write_sentence_files(folder, self.model.config.hidden_size, max_length)
 
     def linear_head(self) -> tuple[list[Any], float]:
         """Raise ConfigError: there is no head that could train alone."""

@@ -18,6 +18,15 @@ from foretune.backbones.source import Source
 from foretune.errors import BackboneError
 
 WEIGHTS = "model.safetensors"
+SNIPPET = """import timm
+from PIL import Image
+
+model = timm.create_model("local-dir:.", pretrained=True).eval()
+settings = timm.data.resolve_model_data_config(model)
+look = timm.data.create_transform(**settings, is_training=False)
+number = model(look(Image.open("picture.jpg").convert("RGB"))[None]).argmax().item()
+label = model.pretrained_cfg["label_names"][number]
+"""
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,9 @@ class TimmFit:
 
 class TimmBackbone(ImageBackbone):
     """A network of timm; `config` is the config.json that it was loaded with."""
+
+    library = "timm"
+    snippet = SNIPPET
 
     def __init__(
         self, name: str, model: nn.Module, look: Look, source: Source, config: dict[str, Any]
