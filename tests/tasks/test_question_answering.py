@@ -88,6 +88,7 @@ def test_answers_stand_at_their_characters(model):
     one = {"question": rows[0]["question"], "context": rows[0]["context"]}
     assert model.predict(one) == model.predict((one["question"], one["context"])) == [found[0]["answer"]]
     assert model.predict([one]) == [found[0]["answer"]]
+    assert model.predict(each for each in [one]) == [found[0]["answer"]]
 
 
 def test_plain_transformers_finds_the_same(model):

@@ -99,6 +99,12 @@ def test_words_that_share_a_token_are_one_entity():
     assert labels.predicted(ids, shared, None) == [(0, 2, "A"), (2, 3, "A")]
 
 
+def test_a_type_may_look_like_a_prefix():
+    """The second word of a token keeps its type, whatever letters this holds."""
+    labels = Entities(["HLA-B-27"])
+    assert labels.predicted(np.array([1, 2, 2]), np.array([False, False, True]), None) == [(0, 3, "HLA-B-27")]
+
+
 def test_entities_for_people():
     labels, text = Entities(["LOC"]), "in New York ."
     words = WordSlice(

@@ -133,12 +133,10 @@ class QuestionAnswering(Task):
 
     def from_inputs(self, inputs: Any) -> Examples:
         """Return one (question, text) or several, also as {"question", "context"}. Raises DataError."""
-        one = isinstance(inputs, dict) or (
-            len(inputs) == 2
-            and all(isinstance(part, str) for part in inputs)
-            and not hasattr(inputs, "columns")
-        )
-        pairs = [_pair(item, row) for row, item in enumerate([inputs] if one else list(inputs), start=1)]
+        items = [inputs] if isinstance(inputs, dict) or hasattr(inputs, "columns") else list(inputs)
+        if len(items) == 2 and all(isinstance(part, str) for part in items):
+            items = [tuple(items)]
+        pairs = [_pair(item, row) for row, item in enumerate(items, start=1)]
         return Examples(pairs, None, np.arange(1, len(pairs) + 1))
 
     def probes(self) -> Examples:

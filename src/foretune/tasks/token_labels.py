@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
@@ -109,7 +110,7 @@ class Entities:
             return []
         tags = [self.names[number] for number in ids]
         for place in np.flatnonzero(shared):  # the rest of a token cannot begin another entity
-            tags[place] = tags[place].replace("B-", "I-", 1)
+            tags[place] = re.sub("^B-", "I-", tags[place])
         spans = spans_of_tags(tags, "BIO")
         if bounds is None:
             return spans
