@@ -271,3 +271,28 @@ def test_the_cut_report_is_plain(cache):
 def test_stores_keep_what_they_are_given(parts):
     store = build([np.array(part, dtype=np.int64) for part in parts], CutReport(len(parts)))
     assert [store[n].tolist() for n in range(len(store))] == parts
+
+
+class Multilingual:
+    """A tokenizer without a fast backend that begins every text with the code of its language, as M2M100's does."""
+
+    src_lang, pad_token_id, unk_token_id = "en", 0, 1
+
+    def get_vocab(self):
+        return {"a": 5, "en": 7, "de": 8}
+
+    def __call__(self, texts, add_special_tokens=True, **options):
+        before = [self.get_vocab()[self.src_lang]] if add_special_tokens else []
+        if isinstance(texts, str):
+            return {"input_ids": [*before, *[5] * len(texts)]}
+        return {"input_ids": [[*before, *[5] * len(text)] for text in texts]}
+
+
+def test_the_cache_tells_source_languages_apart(tmp_path, monkeypatch):
+    monkeypatch.setenv("FORETUNE_CACHE", str(tmp_path))
+    monkeypatch.setattr(tokens_module, "CACHED_FROM", 2)
+    tokenizer = Multilingual()
+    first = tokenize(tokenizer, ["aa", "a"], max_length=8)
+    tokenizer.src_lang = "de"
+    second = tokenize(tokenizer, ["aa", "a"], max_length=8)
+    assert first[0].tolist() == [7, 5, 5] and second[0].tolist() == [8, 5, 5]

@@ -187,4 +187,5 @@ def special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[np.ndarray, np.n
 def _tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     text = backend.to_str() if backend is not None else repr(sorted(tokenizer.get_vocab().items()))
-    return hashlib.sha256(text.encode()).hexdigest()
+    around = [ids.tolist() for ids in special_tokens(tokenizer)]  # M2M100 changes them by its source language
+    return hashlib.sha256(f"{text}\n{around}".encode()).hexdigest()
