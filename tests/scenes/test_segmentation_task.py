@@ -65,15 +65,17 @@ def test_the_report_shows_pictures_and_classes(fitted):
 @pytest.mark.slow
 def test_the_cards_snippet_runs_without_foretune(fitted, tmp_path):
     """In a process that cannot import foretune, timm, torch and torchvision give the same mask."""
-    pixels, rng = np.zeros((48, 80, 3), np.uint8), np.random.default_rng(0)
-    pixels[:] = rng.integers(0, 256, pixels.shape)
+    rng = np.random.default_rng(0)  # larger than pictures are read at, and turned by its EXIF tag
+    pixels = np.kron(rng.integers(0, 256, (60, 83, 3)), np.ones((10, 10, 1))).astype(np.uint8)
     card = (fitted.path / "README.md").read_text()
     code = card.split("in this folder:")[1].split("```python")[1].split("```")[0]
     folder = tmp_path / "copy"
     folder.mkdir()
-    for name in ("config.json", "model.safetensors"):
+    for name in ("config.json", "model.safetensors", "foretune.json"):
         (folder / name).write_bytes((fitted.path / name).read_bytes())
-    Image.fromarray(pixels).save(folder / "picture.png")
+    tag = Image.Exif()
+    tag[0x0112] = 3
+    Image.fromarray(pixels[::-1, ::-1]).save(folder / "picture.png", exif=tag)
     code = code.replace("picture.jpg", "picture.png")
     ending = "import sys, numpy\nassert 'foretune' not in sys.modules\nnumpy.save('mask.npy', mask.numpy())\n"
     blocked = "import sys\nsys.modules['foretune'] = None\n"

@@ -46,7 +46,7 @@ def load_detr(
         given = ", ".join(str(each["reduction"]) for each in info.info)
         raise BackboneError(
             f"{source.name} gives maps at strides {given}; a detector of DETR's kind reads those at 8, 16 and 32. "
-            "Take a network with stages, such as a ResNet, ConvNeXt or Swin, or --option head=fcos."
+            "Take a network with stages, such as a ResNet or ConvNeXt, or --option head=fcos."
         )
     channels = [info.info[index]["num_chs"] for index in indices]
     with quiet():

@@ -13,8 +13,12 @@ from torchvision.models.detection.fcos import FCOS, FCOSHead
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import FeaturePyramidNetwork
 
+from foretune.backbones.split import evaluating
+from foretune.errors import BackboneError
+
 POOLS = (1, 2, 3, 6)  # places per side of pyramid pooling (Zhao et al. 2017, section 3.2)
 GROUPS = 32  # of group norm (Wu and He 2018)
+TRIED = (96, 160)  # height and width (pixels) of what a network is tried on: multiples of 32, as canvases are
 STRIDES = (8, 16, 32)  # of a detector's maps; plain Vision Transformers have one, which is resized to them
 
 
@@ -32,10 +36,30 @@ class Trunk(nn.Module):
         self.plain = strides[-1] if len(set(strides)) == 1 and len(strides) > 1 else None
         self.channels: list[int] = [channels[-1]] * len(STRIDES) if self.plain else list(channels)
         self.strides: list[int] = list(STRIDES) if self.plain else list(strides)
+        self.last = False  # whether the network's maps have their channels last, as Swin's do
+        self._try()
+
+    @torch.no_grad()
+    def _try(self) -> None:
+        """See how the maps lie. Raises BackboneError for a network that does not read pictures of any size."""
+        try:
+            with evaluating(self.network):
+                maps = self.network(torch.zeros(1, 3, *TRIED))
+        except (AssertionError, RuntimeError, ValueError) as error:
+            raise BackboneError(
+                f"{type(self.network).__name__} does not read pictures of any size, as this task needs it: {error} "
+                "Take a ResNet, a ConvNeXt, a Swin, or a plain vision Transformer with patches of 16."
+            ) from error
+        self.last = any(
+            each.shape[1] != own and each.shape[-1] == own
+            for each, own in zip(maps, self.network.feature_info.channels(), strict=True)
+        )
 
     def forward(self, numbers: Tensor) -> list[Tensor]:
         """Return maps (batch, channels, h, w) of pixels (batch, 3, height, width)."""
         maps = self.network(numbers)
+        if self.last:
+            maps = [each.permute(0, 3, 1, 2).contiguous() for each in maps]
         if self.plain is None:
             return maps
         sizes = [(numbers.shape[2] // stride, numbers.shape[3] // stride) for stride in self.strides]

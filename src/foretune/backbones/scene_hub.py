@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from foretune.backbones.image import Look
+from foretune.backbones.image_hub import reverses
 from foretune.backbones.scene import SceneBackbone, look_at
 from foretune.backbones.source import Source
 from foretune.backbones.text import quiet
 from foretune.errors import BackboneError
 
 # Kin of DETR that take a mask of the padding and do not use it: their boxes are relative to the whole canvas.
-WHOLE_CANVAS = ("rt_detr", "d_fine")
+WHOLE_CANVAS = ("rt_detr", "d_fine", "deimv2")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, where a folder has no processor
 AUTO = {"segmentation": "AutoModelForSemanticSegmentation", "detection": "AutoModelForObjectDetection"}
 
@@ -128,21 +130,31 @@ def _corners(boxes: Tensor) -> Tensor:
     return torch.cat([centre - half, centre + half], dim=-1)
 
 
+def _look(processor: Any | None) -> Look:
+    """Return how pixels are scaled: as by the processor, of which some (RT-DETR's) only divide by 255."""
+    if processor is not None and not getattr(processor, "do_normalize", True):
+        mean, std = [0.0] * 3, [1.0] * 3
+    else:
+        mean, std = (getattr(processor, name, None) for name in ("image_mean", "image_std"))
+    return replace(look_at(mean or MEAN, std or STD), reverse=reverses(processor))
+
+
 def load_hub_scene(folder: Path, source: Source, kind: str, options: dict[str, Any]) -> HubSceneBackbone:
     """Return the model of a folder as transformers write it. Raises BackboneError, and whatever loading raises."""
     import transformers
 
     with quiet():
         try:
-            processor = transformers.AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+            processor = transformers.AutoImageProcessor.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
         except (OSError, ValueError):
             processor = None
         model, report = getattr(transformers, AUTO[kind]).from_pretrained(
             folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True, local_files_only=True,
             ignore_mismatched_sizes=True, trust_remote_code=False, **options,
         )  # fmt: skip
-    mean, std = (getattr(processor, name, None) for name in ("image_mean", "image_std"))
-    look = look_at(mean or MEAN, std or STD)
+    look = _look(processor)
     backbone = HubSceneBackbone(source.name, model, look, source, kind, processor)
     heads = tuple(f"{name}." for name, _ in model.named_children() if name != model.base_model_prefix)
     lacking = sorted(key for key in report["missing_keys"] if not key.startswith(heads))

@@ -105,13 +105,19 @@ def load_timm_scene(
 
         own = _normalised(config)
         own["out_indices"] = list(_levels(own["architecture"], LEVELS[kind]))
-        return load_detr(_network({"model_args": {}, **own}, folder, source.name), own, source, options)
+        network = _network({"model_args": {}, **own}, folder, source.name)
+        if Trunk(network).last:
+            raise BackboneError(
+                f"{source.name} gives maps with their channels last, which a detector of DETR's kind does not read. "
+                "Take a ResNet or ConvNeXt, or --option head=fcos."
+            )
+        return load_detr(network, own, source, options)
     if not saved:
         config = _described(_normalised(config), kind, options)
     if config[KIND] != kind:
         raise BackboneError(f"{source.name} is made for {config[KIND]}, not for {kind}. Take another folder.")
     trunk = Trunk(_network(config, None if saved else folder, source.name))
-    config["strides"] = trunk.strides
+    config["strides"], config["channels_last"] = trunk.strides, trunk.last
     classes = len(config["label_names"])
     model: nn.Module = (
         Segmenter(trunk, classes, config["width"])
@@ -153,18 +159,23 @@ def _check_known(architecture: str, name: str) -> None:
 
 
 def _network(config: dict[str, Any], folder: Path | None, name: str) -> Any:
-    """Return timm's network as a giver of maps, with the weights of `folder`. Raises BackboneError."""
+    """Return timm's network as a giver of maps, with the weights of `folder`; note in `config` how it was made.
+
+    Raises BackboneError.
+    """
     import timm
 
     architecture = config["architecture"]
     where = architecture if folder is None else f"local-dir:{folder}"
     arguments = {**config["model_args"], "pretrained": folder is not None, "features_only": True}
     indices = tuple(config["out_indices"])
+    sized = config["network_args"] = {"dynamic_img_size": True}
     with _loaded_keys() as results:
         try:
-            network = timm.create_model(where, out_indices=indices, dynamic_img_size=True, **arguments)
+            network = timm.create_model(where, out_indices=indices, **sized, **arguments)
         except TypeError:  # convolutional networks take any size anyway, and no such argument
             network = timm.create_model(where, out_indices=indices, **arguments)
+            sized.clear()
     if folder is None:
         return network
     heads = _head_names(_normalised(json.loads((folder / "config.json").read_text(encoding="utf-8"))))
@@ -191,26 +202,33 @@ def _levels(architecture: str, wanted: Sequence[int]) -> tuple[int, ...]:
 
 
 _HEAD = """import json
-import timm, torch
+import numpy, timm, torch
+from PIL import Image, ImageOps
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
-from torchvision.io import read_image, ImageReadMode
 from torchvision.ops import FeaturePyramidNetwork
 
 config = json.load(open("config.json", encoding="utf-8"))
 weights = load_file("model.safetensors")
 part = lambda prefix: {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
-pixels = read_image("picture.jpg", ImageReadMode.RGB)[None] / 255
+picture = ImageOps.exif_transpose(Image.open("picture.jpg")).convert("RGB")
+side = json.load(open("foretune.json", encoding="utf-8"))["task"]["side"]  # pixels, as in training
+scale = side / max(picture.size) if side else min(1, 640 / max(picture.size))
+read = picture.resize([max(round(n * scale), 1) for n in picture.size], Image.Resampling.BILINEAR)
+pixels = torch.from_numpy(numpy.array(read)).permute(2, 0, 1)[None] / 255
 height, width = pixels.shape[2:]
 mean, std = (torch.tensor(config["pretrained_cfg"][k])[:, None, None] for k in ("mean", "std"))
 grey = torch.tensor([124, 116, 104])[:, None, None] / 255
 canvas = grey.expand(1, 3, -(-height // 32) * 32, -(-width // 32) * 32).clone()
 canvas[..., :height, :width] = pixels
 pixels = (canvas - mean) / std
-net = timm.create_model(config["architecture"], features_only=True, out_indices=config["out_indices"])
+made = {**config["model_args"], **config["network_args"], "out_indices": config["out_indices"]}
+net = timm.create_model(config["architecture"], features_only=True, **made)
 net.load_state_dict(part("PREFIXtrunk.network."))
 maps = net.eval()(pixels)
+if config["channels_last"]:
+    maps = [m.permute(0, 3, 1, 2) for m in maps]
 fpn = FeaturePyramidNetwork(net.feature_info.channels(), config["width"])
 fpn.load_state_dict(part("PREFIXpyramid."))
 """
@@ -225,6 +243,7 @@ maps = list(fpn({str(i): m for i, m in enumerate(maps)}).values())
 x = torch.cat([interpolate(m, maps[0].shape[2:], mode="bilinear") for m in maps], 1)
 x = nn.functional.group_norm(conv(x, "fuse"), 32, weights["norm.weight"], weights["norm.bias"]).relu()
 x = interpolate(conv(x, "classify"), pixels.shape[2:], mode="bilinear")[..., :height, :width]
+x = interpolate(x, picture.size[::-1], mode="bilinear")
 mask = x.argmax(1)[0]  # (height, width) of numbers of config["label_names"]
 """
 _DETECTION = """from torchvision.models.detection.fcos import FCOSHead
@@ -240,11 +259,13 @@ for m, stride in zip(maps, config["strides"]):
     places.append(torch.stack([x, y, x, y, torch.ones_like(x)], 2).flatten(0, 1) * stride)
 places = torch.cat(places)
 reach = found["bbox_regression"][0] * places[:, 4:]
-boxes = torch.cat([places[:, :2] - reach[:, :2], places[:, :2] + reach[:, 2:]], 1)  # x1, y1, x2, y2
+boxes = torch.cat([places[:, :2] - reach[:, :2], places[:, :2] + reach[:, 2:]], 1)
+boxes = boxes.clamp(min=0).minimum(torch.tensor([width, height] * 2))
 scores = (found["cls_logits"][0].sigmoid() * found["bbox_ctrness"][0].sigmoid()).sqrt()
 place, label = (scores > 0.05).nonzero().T
 boxes, scores = boxes[place], scores[place, label]
 kept = batched_nms(boxes, scores, label, 0.6)[:100]  # boxes[kept], scores[kept], label[kept]
+boxes = boxes * torch.tensor([picture.width / width, picture.height / height] * 2)  # x1, y1, x2, y2
 """
 #: Python that runs a saved folder with timm and torchvision alone.
 SNIPPETS = {
