@@ -64,6 +64,20 @@ def test_the_longer_is_cut(first, second, room, kept):
     assert (len(a), len(b)) == kept and (a == np.arange(len(a))).all()
 
 
+def test_truncation_says_which_part_of_both_stays():
+    a, b = cut_longest(np.arange(9), np.arange(2), 6, "tail")
+    assert (a.tolist(), b.tolist()) == ([5, 6, 7, 8], [0, 1])
+    a, b = cut_longest(np.arange(9), np.arange(9), 8, "head+tail")
+    assert a.tolist() == b.tolist() == [0, 6, 7, 8]
+    pair = [("good " * 9, "bad film")]
+    kept = {side: tokenize(tokenizer(), pair, max_length=9, truncation=side)[0] for side in ("head", "tail")}
+    assert kept["head"].tolist() == kept["tail"].tolist()  # all the same words: only the place differs
+    ends = [("good " * 8 + "plot", "bad film")]
+    kept = {side: tokenize(tokenizer(), ends, max_length=9, truncation=side)[0] for side in ("head", "tail")}
+    plot = tokenizer().convert_tokens_to_ids("plot")
+    assert plot in kept["tail"] and plot not in kept["head"]
+
+
 def test_the_task_is_inferred_and_everything_is_measured(model):
     record = json.loads((model.path / "foretune.json").read_text())
     assert record["task"]["name"] == "text-pair" and record["task"]["columns"]["second"] == "text_b"

@@ -33,13 +33,13 @@ def tokenize(
 ) -> RaggedStore:
     """Return the token ids of `texts`, special tokens included, at most `max_length` each.
 
-    Of pairs the longer text is cut first, at its end; token_type_ids tell the two apart where the tokenizer has them.
+    Of pairs the longer text is cut first; token_type_ids tell the two apart where the tokenizer has them.
 
     The result is cached on disk by the texts, the tokenizer and both options. Raises ConfigError where
     `max_length` leaves no room for a text.
     """
     if len(texts) and not isinstance(texts[0], str):
-        return _tokenize_pairs(tokenizer, cast("Sequence[tuple[str, str]]", texts), max_length)
+        return _tokenize_pairs(tokenizer, cast("Sequence[tuple[str, str]]", texts), max_length, truncation)
     texts = cast("Sequence[str]", texts)
     if len(texts) < CACHED_FROM:
         return _tokenize(tokenizer, texts, max_length, truncation)
@@ -88,7 +88,7 @@ def _content(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Iterat
 
 
 def _tokenize_pairs(
-    tokenizer: PreTrainedTokenizerBase, pairs: Sequence[tuple[str, str]], max_length: int
+    tokenizer: PreTrainedTokenizerBase, pairs: Sequence[tuple[str, str]], max_length: int, truncation: str
 ) -> RaggedStore:
     form = pair_form(tokenizer)
     special = len(form.before) + len(form.between) + len(form.after)
@@ -109,7 +109,7 @@ def _tokenize_pairs(
         unknown += _unknown(tokenizer, first) + _unknown(tokenizer, second)
         if whole > room:
             cut_examples, cut_tokens = cut_examples + 1, cut_tokens + whole - room
-            first, second = cut_longest(first, second, room)
+            first, second = cut_longest(first, second, room, truncation)
         arrays.append(np.concatenate([form.before, first, form.between, second, form.after]))
         types.append(form.types(len(first), len(second)))
     extras = {"token_type_ids": types} if form.second_type else None
@@ -120,14 +120,15 @@ def _unknown(tokenizer: PreTrainedTokenizerBase, ids: np.ndarray) -> int:
     return 0 if tokenizer.unk_token_id is None else int(np.count_nonzero(ids == tokenizer.unk_token_id))
 
 
-def cut_longest(first: np.ndarray, second: np.ndarray, room: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return both cut at their ends to `room` ids together, the longer one first."""
+def cut_longest(
+    first: np.ndarray, second: np.ndarray, room: int, truncation: str = "head"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return both cut to `room` ids together, the longer one first; `truncation` says which part of it stays."""
     short = min(len(first), len(second), room // 2)
-    if len(first) <= len(second):
-        first = first[: max(room - len(second), short)]
-        return first, second[: room - len(first)]
-    second = second[: max(room - len(first), short)]
-    return first[: room - len(second)], second
+    kept = min(len(first), max(room - len(second), short))
+    if len(first) > len(second):
+        kept = room - min(len(second), max(room - len(first), short))
+    return cut(first, kept, truncation), cut(second, room - kept, truncation)
 
 
 @dataclass(frozen=True)
