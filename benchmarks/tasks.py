@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -51,14 +52,13 @@ def ours(case: Case, cut: Cut, files: dict[str, str], backbone: str, folder: Pat
     command += ["--epochs", str(cut.epochs), "--output", str(run), "--offline", "--json", "--quiet"]
     command += case.options
     command += ["--max-tokens", str(case.max_tokens)] if case.max_tokens else []
-    start = time.time()
-    said = json.loads(started([sys.executable, "-m", "foretune", *command], folder).strip().splitlines()[-1])
-    seconds = time.time() - start
+    printed, times = timed([sys.executable, "-m", "foretune", *command], folder)
+    said = json.loads(printed.strip().splitlines()[-1])
     test = said["metrics"]["test"]
     return {
         "scores": scored(case, files, run, None, folder),
         "own": {name: value for name, value in test.items() if isinstance(value, dict)},
-        "baselines": said["baselines"], "seconds": seconds, "training_seconds": said["train"]["seconds"],
+        "baselines": said["baselines"], **times, "training_seconds": said["train"]["seconds"],
         "epochs": said["train"]["epochs"], "steps": said["train"]["steps"],
     }  # fmt: skip
 
@@ -71,12 +71,10 @@ def peer(case: Case, cut: Cut, files: dict[str, str], backbone: str, folder: Pat
     }  # fmt: skip
     path = folder / "job.json"
     path.write_text(json.dumps(job), "utf-8")
-    start = time.time()
-    started([sys.executable, __file__, str(path), "--peer"], folder)
-    seconds = time.time() - start
+    _, times = timed([sys.executable, __file__, str(path), "--peer"], folder)
     result = json.loads((folder / "job.json.result").read_text("utf-8"))
     return {
-        "scores": scored(case, files, folder / "peer", result["predictions"], folder), "seconds": seconds,
+        "scores": scored(case, files, folder / "peer", result["predictions"], folder), **times,
         "training_seconds": result["seconds"], "epochs": cut.epochs, "rate": case.rate, "batch": case.batch,
     }  # fmt: skip
 
@@ -91,6 +89,15 @@ def peer_process(path: Path) -> None:
             each["mask"] = each["mask"].tolist()
     result = {"predictions": predictions, "seconds": seconds}
     Path(f"{path}.result").write_text(json.dumps(result), "utf-8")
+
+
+def timed(command: list[str], folder: Path) -> tuple[str, dict[str, float]]:
+    """Run a process; return what it printed, its seconds, and those that it and its own processes had a core."""
+    clock, before = time.time(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    printed = started(command, folder)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return printed, {"seconds": time.time() - clock, "cpu_seconds": cpu}
 
 
 def started(command: list[str], folder: Path) -> str:
@@ -156,7 +163,9 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
 def table(lines: list[dict[str, Any]]) -> str:
     """Return both sides side by side as a Markdown table."""
     found = {(line["case"], line["scale"], line["side"]): line for line in lines}
-    rows = ["| data | metric | Foretune | plain script | best trivial model | seconds: Foretune, script |"]
+    rows = [
+        "| data | metric | Foretune | plain script | best trivial model | CPU-seconds: Foretune, script |"
+    ]
     rows += ["|---|---|---|---|---|---|"]
     for case in CASES:
         for scale in ("small", "full"):
@@ -173,9 +182,7 @@ def _row(case: Case, pair: list[dict[str, Any] | None]) -> str:
     if interval:
         score += f" ({_number(case.metric, interval['low'])}–{_number(case.metric, interval['high'])})"
     theirs = "–" if other is None else _number(case.metric, other["scores"][case.metric])
-    times = ", ".join(
-        "–" if line is None else f"{line['training_seconds']:.0f} / {line['seconds']:.0f}" for line in pair
-    )
+    times = ", ".join("–" if line is None else f"{line['cpu_seconds']:.0f}" for line in pair)
     return f"| {case.name} | {case.metric} | {score} | {theirs} | {_trivial(case, own)} | {times} |"
 
 

@@ -231,7 +231,7 @@ class TestScores:
 
 class TestTable:
     def line(self, side: str, value: float, **more: object) -> dict:
-        seconds = {"seconds": 20.0, "training_seconds": 10.0}
+        seconds = {"seconds": 20.0, "cpu_seconds": 30.0}
         return {
             "case": "mrpc",
             "scale": "small",
@@ -249,7 +249,7 @@ class TestTable:
         assert "75.0 (70.0–80.0)" in row
         assert "| 50.0 |" in row
         assert "tfidf: 70.0" in row
-        assert row.count("10 / 20") == 2
+        assert row.endswith("| 30, 30 |")
 
     def test_a_side_that_is_missing(self, tasks):
         row = tasks.table([self.line("peer", 0.5)]).splitlines()[-1]
@@ -279,6 +279,16 @@ class TestTable:
         tasks.run_missing(tasks.CASES[0], "small", "peer", [], tmp_path / "out.jsonl")
         assert "no such thing" in capsys.readouterr().err
         assert not (tmp_path / "out.jsonl").exists()
+
+    def test_a_process_has_no_ledger_and_its_seconds_are_known(self, tasks, tmp_path):
+        work = "import os; print(os.environ['FORETUNE_LEDGER'])"
+        printed, times = tasks.timed([sys.executable, "-c", work], tmp_path)
+        assert printed.strip() == "off"
+        assert times["cpu_seconds"] > 0 and times["seconds"] > 0
+
+    def test_a_process_that_fails_is_quoted(self, tasks, tmp_path):
+        with pytest.raises(RuntimeError, match="no luck"):
+            tasks.started([sys.executable, "-c", "import sys; sys.exit('no luck')"], tmp_path)
 
     def test_weights_that_are_missing(self, tasks, tmp_path):
         with pytest.raises(SystemExit, match="--weights"):
