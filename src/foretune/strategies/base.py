@@ -139,7 +139,7 @@ def batch_and_rate(tokens: int) -> tuple[int, float]:
     Measured on SST-2, TREC-6 and the example messages: small data need small batches, and the rate follows
     the square root of the batch.
     """
-    batch = int(min(max(tokens / 60, 512), 4096))
+    batch = int(min(max(tokens / 120, 512), 4096))
     return batch, 2e-4 * min(max((batch / 1024) ** 0.5, 0.7), 1.5)
 
 
