@@ -17,7 +17,7 @@ from foretune.errors import ConfigError
 from foretune.forecast.plan import Plan, parse_bytes, parse_duration
 from foretune.model import Model
 from foretune.outcome import promised
-from foretune.prepare import Prepared, metric_of, prepare, source_name
+from foretune.prepare import Prepared, metric_of, prepare, sample_words, sampled, source_name
 from foretune.recipe import Recipe
 from foretune.strategies import import_strategies
 from foretune.strategies.base import make_strategy
@@ -32,6 +32,8 @@ from foretune.training.state import Progress
 
 PLAN = "plan.json"  # in a run's folder: what it was forecast to reach
 CLOSING = ("evaluation", "baselines", "saving", "report")  # parts of a forecast that come after training
+
+MEASURED_PER_SECOND, FEWEST_MEASURED = 10, 200  # rows split off for dev, and for test, under a budget
 
 
 def fit(
@@ -61,18 +63,24 @@ def fit(
     Raises subclasses of `ForetuneError`; nothing is written before data and options are checked.
     """
     started = time.perf_counter() - spent
-    given = _recipe(recipe).with_changes(**options)
+    limit = None if budget is None else parse_duration(budget)
+    given = _measured_within(_recipe(recipe).with_changes(**options), limit)
     check_trackers(given.trackers)
     if output is not None:
         _folder(data, output, resume, given)  # before a plan is made in vain
     import_strategies()
     asked_plan = _plan_of(plan, output)
+    if asked_plan is not None:  # its split
+        given = given.with_changes(held_out_rows=asked_plan.held_out_rows)
+    began = time.perf_counter()
     prepared = prepare(data, dev, test, given)
+    read = time.perf_counter() - began
     given = with_backbone(given, prepared.task.name, _open(recipe, options))
-    limit = None if budget is None else parse_duration(budget)
     if limit is not None and asked_plan is None and _open(recipe, options):
-        asked_plan = _budget_plan(given, prepared, _open(recipe, options), limit, started, listeners)
+        asked_plan = _budget_plan(given, prepared, _open(recipe, options), limit, started, read, listeners)
     chosen = given if asked_plan is None else _follow(given, asked_plan, prepared, _open(recipe, options))
+    if chosen.rows is not None and given.rows is None:
+        prepared = _fewer(prepared, chosen)
     folder = _folder(data, output, resume, chosen)
     strategy = make_strategy(chosen.strategy, chosen, prepared.task)
     metric = metric_of(chosen, prepared.task)
@@ -125,15 +133,24 @@ def plan(
     from foretune.planning import make_plan
 
     started = time.perf_counter()
-    given = _recipe(recipe).with_changes(**options)
+    limit = None if budget is None else parse_duration(budget)
+    given = _measured_within(_recipe(recipe).with_changes(**options), limit)
     prepared = prepare(data, dev, test, given)
+    read = time.perf_counter() - started
     given = with_backbone(given, prepared.task.name, _open(recipe, options))
     return make_plan(
         None, None, None, given, backbones=_names(backbones),
-        strategies=_names(strategies), budget=None if budget is None else parse_duration(budget),
+        strategies=_names(strategies), budget=limit,
         memory=None if memory is None else parse_bytes(memory), goal=goal, target_score=target_score,
-        tell=tell, started=started, prepared=prepared,
+        tell=tell, started=started, prepared=prepared, prepare_seconds=read,
     )  # fmt: skip
+
+
+def _measured_within(recipe: Recipe, limit: float | None) -> Recipe:
+    """Return the recipe with no more rows split off than can be scored in a small part of `limit` seconds."""
+    if limit is None or recipe.held_out_rows is not None:
+        return recipe
+    return recipe.with_changes(held_out_rows=max(int(MEASURED_PER_SECOND * limit), FEWEST_MEASURED))
 
 
 def _names(given: Sequence[str] | str) -> list[str] | None:
@@ -170,9 +187,10 @@ def _budget_plan(
     left_open: set[str],
     limit: float,
     started: float,
+    read: float,
     listeners: Sequence[Listener],
 ) -> Plan:
-    """Plan what the user left open, for a fit that ends `limit` seconds after `started`."""
+    """Plan what the user left open, for a fit that ends `limit` seconds after `started`; `read`: seconds of reading."""
     from foretune.planning import make_plan
 
     def tell(text: str) -> None:
@@ -182,7 +200,7 @@ def _budget_plan(
     return make_plan(
         None, None, None, recipe, backbones=None if "backbone" in left_open else [recipe.backbone],
         strategies=None if "strategy" in left_open else [recipe.strategy], budget=limit, memory=None, goal="accuracy",
-        target_score=None, tell=tell, started=started, prepared=prepared,
+        target_score=None, tell=tell, started=started, prepared=prepared, prepare_seconds=read, inside=True,
     )  # fmt: skip
 
 
@@ -193,7 +211,17 @@ def _follow(recipe: Recipe, plan: Plan, prepared: Prepared, left_open: set[str])
             "The plan was made for other training data, or another split of them. "
             "Make one for these: foretune plan DATA."
         )
-    return recipe.with_changes(**{name: getattr(plan.best, name) for name in left_open})
+    chosen = recipe.with_changes(**{name: getattr(plan.best, name) for name in left_open})
+    pair = (chosen.backbone, chosen.strategy)
+    own = next((c for c in plan.candidates if (c.backbone, c.strategy) == pair), plan.best)
+    return chosen if own.rows is None or chosen.rows is not None else chosen.with_changes(rows=own.rows)
+
+
+def _fewer(prepared: Prepared, recipe: Recipe) -> Prepared:
+    """Return the data with the training rows that a plan had time for, and say so."""
+    fewer = sampled(prepared, recipe.rows or len(prepared.train), recipe.seed)
+    fewer.warnings.append(f"{sample_words(fewer)}, as the budget allows: drawn with seed {recipe.seed}.")
+    return fewer
 
 
 def _closing(plan: Plan | None, job: Job, prepared: Prepared) -> float:

@@ -79,6 +79,12 @@ TestFraction = Annotated[
         _DATA, "--test-fraction", metavar="X", help="Share of TRAIN held out without --dev and --test (0.1)."
     ),
 ]
+Rows = Annotated[
+    int | None,
+    _option(
+        _DATA, "--rows", metavar="N", help="Train on N rows drawn of TRAIN, classes in their shares (all)."
+    ),
+]
 
 Backbone = Annotated[
     str | None,

@@ -22,12 +22,14 @@ SAMPLE = 2000  # examples whose features are judged
 
 @dataclass(frozen=True)
 class Look:
-    """What the frozen features of one backbone say: the predictors, and the learning curve's forecasts."""
+    """What the frozen features of one backbone say: the predictors, and the probe's learning curve."""
 
     predictors: dict[str, float]
     tokens: float  # mean length of an example
     fingerprint: str
-    curve: Curve | None = None  # where a target score is asked for
+    curve: Curve
+    rows: np.ndarray  # (judged,) positions of the examples that were judged
+    features: np.ndarray  # (judged, width) of the layer that the probe reads
 
 
 def look(
@@ -36,17 +38,17 @@ def look(
     recipe: Recipe,
     runtime: Runtime,
     metric: str,
-    curve: bool = False,
     most: int = SAMPLE,
 ) -> Look:
     """Return what the frozen features of at most `most` of `examples` say, for the seed of the recipe."""
     from threadpoolctl import threadpool_limits
 
-    from foretune.forecast.probe import probe_score
-    from foretune.forecast.transferability import predictors
+    from foretune.forecast.probe import layer_features, probe_score
+    from foretune.forecast.transferability import measure
 
     assert examples.targets is not None
-    sample = examples.take(sample_rows(examples.targets, recipe.seed, most))
+    rows = sample_rows(examples.targets, recipe.seed, most)
+    sample = examples.take(rows)
     longest = recipe.max_tokens or min(backbone.max_length, LONGEST_BY_DEFAULT)
     store = backbone.preprocess(sample.inputs, max_length=longest, truncation=recipe.truncation)
     backbone.model.to(runtime.device)
@@ -54,21 +56,11 @@ def look(
     matrix = features.rows(np.arange(len(store))).numpy()
     assert sample.targets is not None
     with threadpool_limits(1, user_api="blas"):  # small products: more threads only wait for each other
-        found = predictors(matrix, sample.targets, metric=metric, seed=recipe.seed)
+        found = measure(matrix, sample.targets, metric=metric, seed=recipe.seed)
         last = probe_score(matrix[:, -1:], sample.targets, metric=metric, seed=recipe.seed)
-        found["probe_last"] = last.value  # what the top layer hides, fine-tuning brings out
-        law = _curve(matrix, sample.targets, metric, recipe.seed) if curve else None
-    return Look(found, float(store.lengths.mean()), backbone.fingerprint(), law)
-
-
-def _curve(features: np.ndarray, targets: np.ndarray, metric: str, seed: int) -> Curve:
-    """Return the learning curve of the probe on these features."""
-    from foretune.forecast.curve import fit_curve
-    from foretune.forecast.probe import layer_features, learning_curve, probe_score
-
-    layer = probe_score(features, targets, metric=metric, seed=seed).layer
-    measured = learning_curve(layer_features(features, layer), targets, metric=metric, seed=seed)
-    return fit_curve(measured.sizes, measured.scores, measured.covariance, seed=seed)
+    numbers = found.numbers | {"probe_last": last.value}  # what the top layer hides, fine-tuning brings out
+    judged = layer_features(matrix, found.probe.layer)
+    return Look(numbers, float(store.lengths.mean()), backbone.fingerprint(), found.curve, rows, judged)
 
 
 def sample_rows(targets: np.ndarray, seed: int, most: int = SAMPLE) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -30,11 +31,36 @@ def scores(records: Mapping[Pair, Candidate]) -> dict[Pair, dict[str, Any]]:
     }  # fmt: skip
 
 
-def record_of(pair: Pair, look: Look, prepared: Prepared, metric: str) -> Candidate:
-    """Return a candidate as the ledger and the quality model know it."""
+def grown(score: dict[str, Any], look: Look, rows: int) -> dict[str, Any]:
+    """Return a score as it is expected with more training rows than were judged: it gains what the probe gains.
+
+    The interval joins that of the score and that of the gain on the probe's learning curve.
+    """
+    from foretune.forecast.curve import forecast_at
+
+    judged = len(look.rows)
+    if rows <= judged:
+        return score
+    now, then = forecast_at(look.curve, judged), forecast_at(look.curve, rows)
+    gain, width = then.value - now.value, (then.high - then.low) / 2
+    value = min(max(score["value"] + gain, 0.0), 1.0)
+    low = value - math.hypot(score["value"] - score["low"], width)
+    high = value + math.hypot(score["high"] - score["value"], width)
+    why = f"{rows:,} rows should bring {100 * gain:.1f} points beside the {judged:,} that were judged."
+    return {
+        **score,
+        "value": value,
+        "low": max(low, 0.0),
+        "high": min(high, 1.0),
+        "why": (*score["why"], why),
+    }
+
+
+def record_of(pair: Pair, look: Look, prepared: Prepared, metric: str, rows: int) -> Candidate:
+    """Return a candidate with so many training rows as the ledger and the quality model know it."""
     held_out = prepared.held_out
     return Candidate(
-        data=prepared.fingerprints["train"], task=prepared.task.name, n=len(prepared.train),
+        data=prepared.fingerprints["train"], task=prepared.task.name, n=rows,
         classes=int(look.predictors.get("classes", 0)), tokens=look.tokens, backbone=pair[0],
         backbone_fingerprint=look.fingerprint, strategy=pair[1], metric=metric,
         n_test=len(held_out[1]) if held_out else 0, predictors=look.predictors,

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from foretune.forecast.plan import Choice
+from foretune.forecast.plan import Choice, duration
+from foretune.planning_cost import Timer
 from foretune.planning_look import Look
 from foretune.prepare import Prepared
 
 if TYPE_CHECKING:
     from foretune.forecast.curve import Curve
+    from foretune.planning_choices import Costs
 
 FEW_PER_CLASS = 8  # labels; below, a class can hardly be learnt
 
@@ -30,7 +32,7 @@ def labels(best: Choice, look: Look | None, n: int, target_score: float | None) 
     for times in (2, 5):
         gain, width = look.predictors[f"curve_x{times}"], look.predictors[f"curve_x{times}_width"]
         found[f"x{times}"] = _shifted(best, gain, width)
-    if target_score is not None and look.curve is not None:
+    if target_score is not None:
         found["target"] = _target(best, look.curve, target_score, n)
     return found
 
@@ -90,4 +92,20 @@ def _label_advice(prepared: Prepared) -> list[str]:
 
 def command(best: Choice) -> str:
     """Return the command that takes the best candidate."""
-    return f"foretune fit DATA --backbone {shlex.quote(best.backbone)} --strategy {best.strategy}"
+    rows = "" if best.rows is None else f" --rows {best.rows}"
+    return f"foretune fit DATA --backbone {shlex.quote(best.backbone)} --strategy {best.strategy}{rows}"
+
+
+def refusal(timer: Timer, costs: Costs, choices: Sequence[Choice], elapsed: float) -> str:
+    """Return why there is no plan: no candidate keeps the limits; `elapsed`: seconds since the budget began."""
+    cheapest = min(choices, key=lambda c: c.seconds)
+    least = {pair: min(each) for pair, each in costs.items()}
+    rows, seconds = min(
+        ((least[pair], timer.needs(each[least[pair]])) for pair, each in costs.items()),
+        key=lambda found: found[1],
+    )
+    fewer = f", and {duration(seconds)} with {rows:,} rows" if rows < len(timer.prepared.train) else ""
+    return (
+        f"No candidate keeps the limits; the quickest, {cheapest.backbone} with {cheapest.strategy}, "
+        f"{cheapest.over}{fewer}. The smallest --budget that would do is about {duration(1.2 * seconds + elapsed)}."
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prepared:
-    """The data of a run. `warnings` and `notes` are sentences for the user."""
+    """The data of a run. `warnings` and `notes` are sentences for the user.
+
+    `whole` are all training examples where `train` is a sample of them; None: `train` is all there are.
+    """
 
     task: Task
     columns: Columns
@@ -36,6 +39,7 @@ class Prepared:
     name: str = "data"  # of the training file, for titles and folders
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    whole: Examples | None = None
 
     @property
     def held_out(self) -> tuple[str, Examples] | None:
@@ -52,8 +56,12 @@ class Prepared:
 
     @cached_property
     def fingerprints(self) -> dict[str, str]:
-        """Return a sha256 of every part's inputs and targets; hashed once, asked for several times."""
-        return {name: _fingerprint(self.task.identities(part), part) for name, part in self.parts.items()}
+        """Return a sha256 of every part's inputs and targets; hashed once, asked for several times.
+
+        That of the training data is of all examples, also where `train` is a sample.
+        """
+        parts = self.parts if self.whole is None else self.parts | {"train": self.whole}
+        return {name: _fingerprint(self.task.identities(part), part) for name, part in parts.items()}
 
     def sizes(self) -> dict[str, int]:
         """Return the rows of every part."""
@@ -95,7 +103,37 @@ def prepare(train: Any, dev: Any, test: Any, recipe: Recipe) -> Prepared:
     warnings += broken
     notes += _hold_out(parts, recipe, task)
     whole = _present(parts["train"])
-    return Prepared(task, columns, whole, parts["dev"], parts["test"], source_name(train), warnings, notes)
+    prepared = Prepared(
+        task, columns, whole, parts["dev"], parts["test"], source_name(train), warnings, notes
+    )
+    if recipe.rows is not None and recipe.rows < len(whole):
+        prepared = sampled(prepared, recipe.rows, recipe.seed)
+        notes.append(f"{sample_words(prepared)}, drawn with seed {recipe.seed}, as --rows asks.")
+    return prepared
+
+
+def sampled(prepared: Prepared, rows: int, seed: int) -> Prepared:
+    """Return the data with about `rows` training examples, all of them where there are no more.
+
+    Drawn with the seed as a split is: stratified, each class in it, copies of one input together. Dev and test
+    stay what they are.
+    """
+    from foretune.data.split import TRAIN
+
+    train, task = prepared.train, prepared.task
+    if rows >= len(train):
+        return prepared
+    labels = None if train.targets is None else task.strata(train)
+    rest = {"rest": 1 - rows / len(train)}
+    chosen = split(task.groups(train), labels, fractions=rest, seed=seed)[TRAIN]
+    whole = train if prepared.whole is None else prepared.whole
+    return replace(prepared, train=train.take(np.asarray(chosen)), whole=whole)
+
+
+def sample_words(prepared: Prepared) -> str:
+    """Say how many of the training examples are used: "Trained on 9,000 of 67,349 rows"."""
+    whole = prepared.train if prepared.whole is None else prepared.whole
+    return f"Trained on {len(prepared.train):,} of {len(whole):,} rows"
 
 
 def metric_of(recipe: Recipe, task: Task) -> str:
@@ -167,6 +205,8 @@ def _hold_out(parts: dict[str, Examples | None], recipe: Recipe, task: Task) -> 
     if parts["dev"] is None and parts["test"] is None and recipe.test_fraction > 0:
         fractions["test"] = recipe.test_fraction
     whole = _present(parts["train"])
+    most = 1.0 if recipe.held_out_rows is None else recipe.held_out_rows / len(whole)
+    fractions = {name: min(share, most) for name, share in fractions.items()}
     if not fractions or (whole.targets is None and task.labels):  # labels alone: nothing could be scored
         return []
     if task.in_order(whole):

@@ -46,11 +46,13 @@ class Recipe:
     class_weights: str | dict[str, float] = "none"  # "none", "auto" or label -> weight
     metric: str | None = None  # early stopping and the best checkpoint follow it
     patience: int = 3  # evaluations without improvement before stopping
+    rows: int | None = None  # training rows drawn of those there are; None: all of them
     seed: int = 0
     precision: str = "auto"
     device: str = "auto"
     dev_fraction: float = 0.1  # held out of the training file where no dev file is given
     test_fraction: float = 0.1  # likewise, where neither a dev nor a test file is given
+    held_out_rows: int | None = None  # most rows of each of these parts; under a budget by its length
     checkpoint_seconds: float = 60.0  # between two checkpoints
     offline: bool = False
     skip_broken: bool = False  # leave out pictures and sounds that cannot be decoded, and count them
@@ -69,7 +71,16 @@ class Recipe:
         _one_of("cache", self.cache, CACHES)
         for tracker in self.trackers:
             _one_of("tracker", tracker, TRACKERS)
-        for name in ("epochs", "lr", "batch_tokens", "micro_tokens", "max_tokens", "clip_norm"):
+        for name in (
+            "epochs",
+            "lr",
+            "rows",
+            "held_out_rows",
+            "batch_tokens",
+            "micro_tokens",
+            "max_tokens",
+            "clip_norm",
+        ):
             _above(name, getattr(self, name), 0)
         for name in ("weight_decay", "seed", "patience", "checkpoint_seconds"):
             _at_least(name, getattr(self, name), 0)

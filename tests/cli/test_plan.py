@@ -14,11 +14,11 @@ from foretune.forecast.cost import Cost
 def quick(monkeypatch):
     """Costs without measuring."""
 
-    def forecast(job, prepared, *, limit_seconds, **rest):
+    def forecast(job, prepared, sizes, settle, **rest):
         seconds = {"linear-probe": 4.0, "full": 40.0}[job.strategy.name]
-        return Cost(seconds, 10**9, 10**8, {"training": seconds - 1, "saving": 1.0})
+        return {n: Cost(seconds, 10**9, 10**8, {"training": seconds - 1, "saving": 1.0}) for n in sizes}
 
-    monkeypatch.setattr(cost, "forecast_cost", forecast)
+    monkeypatch.setattr(cost, "forecast_costs", forecast)
 
 
 @pytest.fixture

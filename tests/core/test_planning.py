@@ -17,13 +17,17 @@ SECONDS = {"linear-probe": 5.0, "full": 50.0, "top-layers": 20.0}
 
 @pytest.fixture
 def quick_costs(monkeypatch):
-    """Costs by strategy, without measuring."""
+    """Costs by strategy, without measuring: 2 seconds, and the rest by the share of the rows."""
 
-    def forecast(job, prepared, *, limit_seconds, **rest):
-        seconds = SECONDS[job.strategy.name]
-        return Cost(seconds, int(seconds * 1e8), int(seconds * 1e6), {"training": seconds - 2, "saving": 2.0})
+    def forecast(job, prepared, sizes, settle, **rest):
+        every = len(prepared.train)
+        trained = {n: (SECONDS[job.strategy.name] - 2) * n / every for n in sizes}
+        return {
+            n: Cost(2 + t, int((2 + t) * 1e8), int((2 + t) * 1e6), {"training": t, "saving": 2.0})
+            for n, t in trained.items()
+        }
 
-    monkeypatch.setattr(cost, "forecast_cost", forecast)
+    monkeypatch.setattr(cost, "forecast_costs", forecast)
 
 
 @pytest.fixture
@@ -74,6 +78,8 @@ def test_limits_leave_out_what_exceeds_them(plan):
 
 def test_a_budget_too_small_says_the_smallest_that_would_do(plan):
     with pytest.raises(ConfigError, match=r"linear-probe.*smallest --budget that would do is about \d+ s"):
+        plan(budget="2s")
+    with pytest.raises(ConfigError, match=r"more than the \d s there are, and 2 s with 20 rows"):
         plan(budget="2s")
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 import sys
 import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +21,9 @@ from foretune.forecast import footprint
 from foretune.forecast.borrowed import borrowed
 from foretune.forecast.measure import Clock
 from foretune.forecast.schedule import PhaseSchedule
+from foretune.forecast.sized import Settle, sized
 from foretune.forecast.study import Study, study
+from foretune.forecast.surroundings import tokenising_anew
 from foretune.forecast.timing import passes, work_of
 from foretune.training.feed import HEAD
 from foretune.training.inference import TOKENS, out_of_memory
@@ -48,6 +51,9 @@ class Cost:
     reason: str | None = None
     spent: float = 0.0
     memory_parts: dict[str, int] = field(default_factory=dict)  # bytes at the peak by what holds them
+    begun: float = (
+        0.0  # of `seconds`, those before anything is loaded: the process's start, reading, checking
+    )
 
 
 def forecast_cost(
@@ -60,24 +66,61 @@ def forecast_cost(
     what reading and checking the data took.
     """
     started = time.perf_counter()
-
-    def impossible(reason: str) -> Cost:
-        return Cost(math.inf, TOO_MUCH, TOO_MUCH, {}, reason, time.perf_counter() - started)
-
     try:
         with borrowed(job) as loan:
             found = study(loan, prepared, Clock(limit_seconds), job.folder)
-            parts = seconds_of(found, prepare_seconds)
-            training = parts["training"] + parts["validation"]
-            memory, disk = footprint.memory_parts(found), footprint.peak_disk(found, training)
-    except (ResourceError, TrainingError) as error:
-        return impossible(str(error))
-    except (RuntimeError, MemoryError) as error:
-        if not out_of_memory(error):
-            raise
-        return impossible("Memory ran out while a few steps were tried. Choose a smaller --backbone.")
+            return _cost(found, prepare_seconds, started)
+    except (ResourceError, TrainingError, RuntimeError, MemoryError) as error:
+        return _impossible(error, started)
+
+
+def forecast_costs(
+    job: Job,
+    prepared: Prepared,
+    sizes: Sequence[int],
+    settle: Settle,
+    *,
+    limit_seconds: float,
+    prepare_seconds: float = 0.0,
+    hurried: bool = False,
+) -> dict[int, Cost]:
+    """Return what `foretune fit` will cost with each of these numbers of training examples, measured on the job's.
+
+    `prepared`: all the data, of which the job's training examples are a sample; `settle` gives the settings for a
+    number of examples. `hurried`: the minimal fit is not run where its time is not known. The rest is as in
+    `forecast_cost`.
+    """
+    started = time.perf_counter()
+    try:
+        with borrowed(job) as loan:
+            sample = replace(prepared, train=job.train)
+            found = study(loan, sample, Clock(limit_seconds), job.folder, hurried)
+            anew = tokenising_anew(loan, job.train)
+            found.prepared = prepared
+            studies = (found if n == len(job.train) else sized(found, n, settle, anew) for n in sizes)
+            return {n: _cost(own, prepare_seconds, started) for n, own in zip(sizes, studies, strict=True)}
+    except (ResourceError, TrainingError, RuntimeError, MemoryError) as error:
+        return dict.fromkeys(sizes, _impossible(error, started))
+
+
+def _cost(found: Study, prepare_seconds: float, started: float) -> Cost:
+    """Add up what was measured; `started`: when forecasting began."""
+    parts = seconds_of(found, prepare_seconds)
+    training = parts["training"] + parts["validation"]
+    memory, disk = footprint.memory_parts(found), footprint.peak_disk(found, training)
+    begun = prepare_seconds + (found.start.seconds - found.start.closing if found.start else 0.0)
     spent = time.perf_counter() - started
-    return Cost(sum(parts.values()), sum(memory.values()), disk, parts, None, spent, memory)
+    return Cost(sum(parts.values()), sum(memory.values()), disk, parts, None, spent, memory, begun)
+
+
+def _impossible(error: Exception, started: float) -> Cost:
+    """Return the cost of what cannot run here; what is no lack of anything is raised again."""
+    reason = str(error)
+    if not isinstance(error, ResourceError | TrainingError):
+        if not out_of_memory(error):
+            raise error
+        reason = "Memory ran out while a few steps were tried. Choose a smaller --backbone."
+    return Cost(math.inf, TOO_MUCH, TOO_MUCH, {}, reason, time.perf_counter() - started)
 
 
 def seconds_of(found: Study, prepare_seconds: float = 0.0) -> dict[str, float]:
@@ -91,7 +134,7 @@ def seconds_of(found: Study, prepare_seconds: float = 0.0) -> dict[str, float]:
     loading = found.load.seconds + found.fingerprint + counted * found.counting + prepare_seconds
     return {
         "loading": loading + (start.seconds - start.closing if start else 0.0),
-        "tokenising": found.tokenising,
+        "tokenising": sum(found.tokenising.values()),
         "caching": found.prefix + found.new * sum(found.cached.values()) * found.writing,
         "training": sum(map(found.training, found.plans)),
         "validation": validation(found),

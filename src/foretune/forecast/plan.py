@@ -42,6 +42,7 @@ class Choice:
     over: str | None = None  # which limit it does not keep, in words
     known: dict[str, Any] = field(default_factory=dict)  # what the ledger notes of it
     parts: dict[str, float] = field(default_factory=dict)  # seconds by what they are spent on
+    rows: int | None = None  # training rows that it takes, where a budget leaves no time for all of them
 
     def to_json(self) -> dict[str, Any]:
         """Return the candidate as `plan --json` prints it."""
@@ -73,6 +74,7 @@ class Plan:
     data: str  # fingerprint of the training data
     sizes: dict[str, int]
     held_out: str  # the part that the score is expected on: test or dev
+    held_out_rows: int | None = None  # most rows that were split off for a part, as in the recipe
 
     @property
     def best(self) -> Choice:
@@ -105,7 +107,8 @@ class Plan:
             )
         try:
             candidates = tuple(Choice.from_json(choice) for choice in values["candidates"])
-            rest = {name: values[name] for name in cls.__dataclass_fields__ if name != "candidates"}
+            names = (name for name in cls.__dataclass_fields__ if name != "candidates")
+            rest = {name: values[name] for name in names if name in values}
             return cls(candidates=candidates, **(rest | {"advice": tuple(values["advice"])}))
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"{where} is damaged ({error}). Make it anew with `foretune plan`.") from error

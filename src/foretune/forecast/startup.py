@@ -38,22 +38,30 @@ class StartUp:
 
 def start_up(profile: MachineProfile, *, again: bool = False) -> StartUp | None:
     """Return the cost of starting here; some seconds where it was not kept. None where such a fit fails."""
+    found = None if again else known_start_up(profile)
+    if found is None:
+        found = measure_start_up(profile.device)
+        if found is not None:
+            remembered.keep(_key(profile), asdict(found))
+    return found
+
+
+def known_start_up(profile: MachineProfile) -> StartUp | None:
+    """Return the cost of starting here where it was measured before, else None."""
+    return _recalled(remembered.recall(_key(profile)))
+
+
+def _key(profile: MachineProfile) -> str:
     import transformers
 
     import foretune
 
-    key = remembered.machine_key(
+    return remembered.machine_key(
         what="start-up",
         profile=profile.key,
         foretune=foretune.__version__,
         transformers=transformers.__version__,
     )
-    found = None if again else _recalled(remembered.recall(key))
-    if found is None:
-        found = measure_start_up(profile.device)
-        if found is not None:
-            remembered.keep(key, asdict(found))
-    return found
 
 
 def _recalled(values: dict[str, Any] | None) -> StartUp | None:

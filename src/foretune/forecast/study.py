@@ -17,7 +17,7 @@ from foretune.forecast.meter import MemoryMeter
 from foretune.forecast.rehearsal import Rehearsal
 from foretune.forecast.schedule import PhaseSchedule, epoch_work, schedule
 from foretune.forecast.standin import cached_feed
-from foretune.forecast.startup import StartUp, start_up
+from foretune.forecast.startup import StartUp, known_start_up, start_up
 from foretune.forecast.timing import COLUMNS, TimeModel, passes, work_of
 from foretune.training.feed import HEAD, TokenFeed
 from foretune.training.flops import fit_flops
@@ -48,10 +48,12 @@ class Study:
     rehearsal: Rehearsal
     start: StartUp | None
     load: around.Load
-    tokenising: float
+    tokenising: dict[str, float]  # seconds, by part
     test_lengths: np.ndarray
     fingerprint: float
     prefix: float = 0.0  # seconds that filling the cache, or checking a full one, takes, without writing
+    filling: TimeModel = field(default_factory=lambda: TimeModel((0.0,) * COLUMNS))  # of the cache
+    tails: dict[int, tuple[int, ...]] = field(default_factory=dict)  # shape of a row at every split point
     cached: dict[int, int] = field(default_factory=dict)  # split point -> bytes of train and dev in the cache
     new: bool = True  # whether the cache is to be filled yet
     steps: dict[int, TimeModel] = field(default_factory=dict)  # by phase
@@ -81,19 +83,23 @@ class Study:
         return self.steps[plan.number].seconds(self.epoch) * plan.steps / self.loop.plan.steps_per_epoch
 
 
-def study(job: Job, prepared: Prepared, clock: Clock, folder: Path) -> Study:
-    """Measure a borrowed job; steps get most of the time, as they matter most. `folder`: where the fit will write."""
+def study(job: Job, prepared: Prepared, clock: Clock, folder: Path, hurried: bool = False) -> Study:
+    """Measure a borrowed job; steps get most of the time, as they matter most. `folder`: where the fit will write.
+
+    `hurried`: what starting costs is only recalled.
+    """
     loop = Loop(job, StopRequest())
     tokenising, test_lengths = around.tokenising(job, prepared)
+    profile = machine_profile(job.runtime.device.type)
     found = Study(
         job=job, prepared=prepared, loop=loop, plans=schedule(loop), rehearsal=Rehearsal(job, loop),
-        start=start_up(machine_profile(job.runtime.device.type)), load=around.load_again(job, prepared, folder),
+        start=known_start_up(profile) if hurried else start_up(profile), load=around.load_again(job, prepared, folder),
         tokenising=tokenising, test_lengths=test_lengths, fingerprint=around.timed(job.backbone.fingerprint),
     )  # fmt: skip
     meter = MemoryMeter(job.runtime.device)
     meter.start()
-    tails = _study_prefix(found, clock.left(CACHE_SHARE))
-    _study_steps(found, tails, clock)
+    _study_prefix(found, clock.left(CACHE_SHARE))
+    _study_steps(found, found.tails, clock)
     found.forward = found.rehearsal.forward(clock.left(PASSES_SHARE))
     saves = sum(map(found.training, found.plans)) > job.recipe.checkpoint_seconds
     found.rehearsal.copies(whole=saves)
@@ -116,24 +122,32 @@ def _study_scoring(found: Study) -> dict[str, tuple[float, float]]:
     }
 
 
-def _study_prefix(found: Study, limit: float) -> dict[int, tuple[int, ...]]:
-    """Time what fills the cache, unless it is full; return the shape of a row at every split point."""
+def _study_prefix(found: Study, limit: float) -> None:
+    """Time what fills the cache, unless it is full."""
     points = sorted({plan.start for plan in found.plans if plan.start != 0})
     if not points:
-        return {}
-    job = found.job
-    model, tails = found.rehearsal.prefix(points, limit)
-    stores = [store for store in (job.train_store, job.dev_store) if store is not None]
+        return
+    found.filling, found.tails = found.rehearsal.prefix(points, limit)
+    filling = size_prefix(found)
+    looking, found.new = _look(found, _stores(found))
+    found.prefix = filling if found.new else looking
+
+
+def size_prefix(found: Study) -> float:
+    """Note the bytes of the cache at every split point that has room; return the seconds of filling it."""
+    job, stores = found.job, _stores(found)
     lengths = np.concatenate([store.lengths for store in stores])
-    for point, tail in tails.items():
+    for point, tail in found.tails.items():
         rows = len(lengths) if point == HEAD else int(lengths.sum())
         size = rows * int(np.prod(tail)) * FORMAT_BYTES[job.recipe.cache]
         if size <= max(size_limit(), memory_limit()):
             found.cached[point] = size
-    looking, found.new = _look(found, stores)
     work = work_of((store.lengths[b] for store in stores for b in passes(store.lengths, TOKENS)), steps=0)
-    found.prefix = model.seconds(work) if found.new else looking
-    return tails
+    return found.filling.seconds(work)
+
+
+def _stores(found: Study) -> list[Store]:
+    return [store for store in (found.job.train_store, found.job.dev_store) if store is not None]
 
 
 def _look(found: Study, stores: list[Store]) -> tuple[float, bool]:

@@ -7,7 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,24 +84,34 @@ def _load(job: Job, prepared: Prepared, target: Path) -> Load:
     return Load(seconds, growth, saving, saved, count, top)
 
 
-def tokenising(job: Job, prepared: Prepared) -> tuple[float, np.ndarray]:
-    """Return the seconds of preprocessing all parts, and the lengths (tokens) of a sample of the test part.
+def tokenising(job: Job, prepared: Prepared) -> tuple[dict[str, float], np.ndarray]:
+    """Return the seconds of preprocessing each part, and the lengths (tokens) of a sample of the test part.
 
     A part whose tokens lie in the cache is read from it, as the fit will do.
     """
     stores = {"train": job.train_store, "dev": job.dev_store}
-    seconds, lengths = 0.0, np.zeros(0, dtype=np.int64)
+    seconds, lengths = {}, np.zeros(0, dtype=np.int64)
     for name, part in prepared.parts.items():
         store = stores.get(name)
         if store is not None and isinstance(getattr(store, "flat", None), np.memmap):
-            seconds += _preprocess(job, part)[0]
+            seconds[name] = _preprocess(job, part)[0]
             continue
-        sample = part.take(_evenly(len(part), SAMPLE))
-        spent, found = _preprocess(job, sample)
-        seconds += spent * len(part) / len(sample)
+        seconds[name], found = _fresh(job, part)
         if name == "test":
             lengths = found.lengths
     return seconds, lengths
+
+
+def tokenising_anew(job: Job, part: Examples) -> float:
+    """Return the seconds of preprocessing an example of a part that is in no cache."""
+    return _fresh(job, part)[0] / max(len(part), 1)
+
+
+def _fresh(job: Job, part: Examples) -> tuple[float, Store]:
+    """Return the seconds that a part would take, judging by a sample of it, and the sample."""
+    sample = part.take(_evenly(len(part), SAMPLE))
+    spent, found = _preprocess(job, sample)
+    return spent * len(part) / len(sample), found
 
 
 def _preprocess(job: Job, part: Examples) -> tuple[float, Store]:
@@ -148,10 +158,25 @@ def scoring(job: Job, outputs: dict[int, np.ndarray], examples: Examples, count:
 
 @dataclass(frozen=True)
 class Baselines:
-    """Seconds and memory (bytes) of the task's trivial models."""
+    """Seconds and memory (bytes) of the task's trivial models, and what was measured of both.
+
+    `measured`: (rows, seconds, bytes) of each sample, its rows being those that the models train on and those that
+    they are scored on.
+    """
 
     seconds: float = 0.0
     memory_bytes: int = 0
+    measured: tuple[tuple[int, float, float], ...] = ()
+
+    def at(self, train: int, held_out: int) -> Baselines:
+        """Return what they cost with other numbers of examples."""
+        if not self.measured:
+            return self
+        sizes, seconds, held = (list(column) for column in zip(*self.measured, strict=True))
+        rows = train + held_out
+        return replace(
+            self, seconds=extended(sizes, seconds, rows), memory_bytes=int(extended(sizes, held, rows))
+        )
 
 
 _BASELINES: dict[tuple[str, ...], Baselines] = {}
@@ -173,7 +198,7 @@ def _measure_baselines(job: Job, train: Examples, held_out: Examples, limit: flo
     meter, end = MemoryMeter(torch.device("cpu")), time.perf_counter() + limit
     sizes: list[int] = []
     seconds: list[float] = []
-    held: list[float] = []
+    measured: list[tuple[int, float, float]] = []
     size = FIRST_ROWS
     while not sizes or (sizes[-1] < len(train) and time.perf_counter() + seconds[-1] * GROWTH < end):
         size = min(size, len(train))
@@ -184,10 +209,10 @@ def _measure_baselines(job: Job, train: Examples, held_out: Examples, limit: flo
         started = time.perf_counter()
         job.task.baselines(*parts, job.recipe.seed)
         seconds.append(time.perf_counter() - started)
-        held.append(float(meter.growth() or 0))
+        measured.append((sum(map(len, parts)), seconds[-1], float(meter.growth() or 0)))
         sizes.append(size)
         size *= GROWTH
-    return Baselines(extended(sizes, seconds, len(train)), int(extended(sizes, held, len(train))))
+    return Baselines(measured=tuple(measured)).at(len(train), len(held_out))
 
 
 def _drawn(part: Examples, count: int) -> Examples:
@@ -196,9 +221,9 @@ def _drawn(part: Examples, count: int) -> Examples:
 
 
 def extended(sizes: list[int], values: list[float], size: int) -> float:
-    """Return the value at `size` of a power law through the last two measured ones."""
+    """Return the value at `size` of a power law through the last two measured ones; below these no extension."""
     if sizes[-1] >= size or values[-1] <= 0:
-        return values[-1]
+        return float(np.interp(size, sizes, values))
     power = 1.0
     if len(sizes) > 1 and values[-2] > 0:
         power = math.log(values[-1] / values[-2]) / math.log(sizes[-1] / sizes[-2])

@@ -1,0 +1,80 @@
+"""From what was measured of every candidate to choices: rows, score, time, memory, and the limit it breaks."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from foretune.errors import ConfigError
+from foretune.forecast.plan import Choice, limits
+from foretune.planning_cost import Timer
+from foretune.planning_look import Look
+from foretune.planning_scores import Pair, grown, record_of, scores
+
+if TYPE_CHECKING:
+    from foretune.forecast.cost import Cost
+
+UNKNOWN = "The score of this task is not forecast yet: no outcomes were measured. Time, memory and disk are."
+
+Costs = Mapping[Pair, Mapping[int, "Cost"]]
+Seen = Callable[[str, int], "Look | None"]  # (backbone, training rows) -> what its features say
+
+
+def choices_of(timer: Timer, costs: Costs, seen: Seen, started: float, memory: int | None) -> list[Choice]:
+    """Return every candidate with what it costs, and with its score where the task's can be forecast.
+
+    Where no candidate keeps the budget with all rows, each takes as many as it has time for. Raises ConfigError
+    where there is no candidate.
+    """
+    if not costs:
+        raise ConfigError("No candidate is left. Name --backbones and --strategies that this machine has.")
+    left = None if timer.budget is None else timer.budget - (time.perf_counter() - started)
+    every = len(timer.prepared.train)
+    rows = _rows(timer, costs, left, every)
+    known = _scores(timer, rows, seen) if timer.prepared.task.forecasts else {}
+    found = []
+    for pair, number in rows.items():
+        cost, unknown = (
+            costs[pair][number],
+            {"value": math.nan, "low": math.nan, "high": math.nan, "why": (UNKNOWN,)},
+        )
+        size = _bytes(cost.peak_memory_bytes)
+        score = known.get(pair, unknown)
+        if number < every:
+            score["why"] = (f"Learns from {number:,} of {every:,} rows, as the budget allows.", *score["why"])
+        found.append(Choice(
+            backbone=pair[0], strategy=pair[1], metric=timer.metric, seconds=cost.seconds, peak_memory_bytes=size,
+            disk_bytes=_bytes(cost.disk_bytes), over=limits(timer.needs(cost), size, left, memory), parts=cost.parts,
+            rows=number if number < every else None, **score,
+        ))  # fmt: skip
+    return found
+
+
+def _rows(timer: Timer, costs: Costs, left: float | None, every: int) -> dict[Pair, int]:
+    """Return the training rows that each candidate takes."""
+    whole = dict.fromkeys(costs, every)
+    if left is None or any(timer.needs(each[every]) <= left for each in costs.values()):
+        return whole
+    most = {pair: timer.most_rows(each, left) for pair, each in costs.items()}
+    return {pair: every if number is None else number for pair, number in most.items()}
+
+
+def _scores(timer: Timer, rows: Mapping[Pair, int], seen: Seen) -> dict[Pair, dict[str, Any]]:
+    """Return the forecast score of every candidate with its number of rows, and why."""
+    looks = {key: seen(*key) for key in dict.fromkeys((pair[0], number) for pair, number in rows.items())}
+    records, judged = {}, {}
+    for pair, number in rows.items():
+        look = looks[pair[0], number]
+        assert look is not None
+        records[pair], judged[pair] = record_of(pair, look, timer.prepared, timer.metric, number), look
+    found, every = scores(records), len(timer.prepared.train)
+    return {
+        pair: grown(score, judged[pair], rows[pair]) if rows[pair] < every else score
+        for pair, score in found.items()
+    }
+
+
+def _bytes(value: float) -> int:
+    return int(value) if value != float("inf") else 1 << 62
