@@ -26,6 +26,12 @@ def test_the_usual_class_at_each_place():
     assert perfect["value"] == pytest.approx(1) and perfect["low"] < 1
 
 
+def test_masks_are_looked_at_one_by_one():
+    """Generators will do: a data set's masks do not fit into memory."""
+    train, held_out = [layers(sky=s) for s in (0.4, 0.6)], [layers(80, 50), layers(40, 60, 0.25)]
+    assert mask_baselines(iter(train), iter(held_out), 2) == mask_baselines(train, held_out, 2)
+
+
 def test_places_never_seen_take_the_majority():
     ignored = layers()
     ignored[:, :30] = -1
@@ -94,6 +100,18 @@ def test_boxes_are_drawn_whole_and_dashed():
     share = (dashed[10, 10:50] == colour(0)).all(axis=-1).mean()
     assert 0.3 < share < 0.75 and len(list(dashes((0, 0, 24, 12)))) == 6
     assert not pixels.any() and picture_uri(whole).startswith("data:image/jpeg;base64,")
+
+
+def test_boxes_on_large_pictures_can_be_seen():
+    """A photograph is shown at a tenth of its size: its lines are not drawn at ten times that."""
+    shown = with_boxes(
+        np.zeros((2400, 3200, 3), np.uint8),
+        np.array([[0, 0, 2000, 400, 800, 800]]),
+        np.array([[1, 0.9, 320, 640, 960, 800]]),
+    )
+    assert shown.shape == (240, 320, 3)
+    assert (shown[64, 33:128] == colour(1)).all() and (shown[65:144, 33] == colour(1)).all()
+    assert 0.3 < (shown[40, 200:280] == colour(0)).all(axis=-1).mean() < 0.75
 
 
 def test_sections_escape_names_and_leave_missing_files_out():

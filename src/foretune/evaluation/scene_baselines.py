@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,13 @@ CELLS = 8  # places per side at which the centres of boxes are counted
 
 
 def mask_baselines(
-    train: Sequence[NDArray[Any]], held_out: Sequence[NDArray[Any]], n_classes: int, seed: int = 0
+    train: Iterable[NDArray[Any]], held_out: Iterable[NDArray[Any]], n_classes: int, seed: int = 0
 ) -> dict[str, dict[str, Any]]:
     """Return mean IoU and pixel accuracy, with intervals, of two baselines on the held-out masks.
 
     `majority` says the class of most training pixels everywhere, `position_majority` the most frequent class at
-    that place of the picture (64 x 64 places). Masks are class numbers (height, width), `IGNORED` where none counts.
+    that place of the picture (64 x 64 places). Masks are class numbers (height, width), `IGNORED` where none counts;
+    each is looked at once and not kept.
     """
     counts = np.zeros((GRID, GRID, n_classes), dtype=np.int64)
     for mask in train:
@@ -31,11 +32,8 @@ def mask_baselines(
         counts[rows, columns, place[rows, columns]] += 1
     everywhere = int(counts.sum(axis=(0, 1)).argmax())
     usual = np.where(counts.any(axis=-1), counts.argmax(axis=-1), everywhere)
-    constant = np.full_like(usual, everywhere)
-    return {
-        "majority": _scored_masks(constant, held_out, n_classes, seed),
-        "position_majority": _scored_masks(usual, held_out, n_classes, seed),
-    }
+    guesses = {"majority": np.full_like(usual, everywhere), "position_majority": usual}
+    return _scored_masks(guesses, held_out, n_classes, seed)
 
 
 def _at_grid(mask: NDArray[Any]) -> NDArray[Any]:
@@ -44,14 +42,15 @@ def _at_grid(mask: NDArray[Any]) -> NDArray[Any]:
 
 
 def _scored_masks(
-    grid: NDArray[Any], held_out: Sequence[NDArray[Any]], n_classes: int, seed: int
-) -> dict[str, Any]:
-    scores = SegmentationScores(n_classes)
+    grids: dict[str, NDArray[Any]], held_out: Iterable[NDArray[Any]], n_classes: int, seed: int
+) -> dict[str, dict[str, Any]]:
+    scores = {name: SegmentationScores(n_classes) for name in grids}
     for mask in held_out:
         rows, columns = (np.arange(side) * GRID // side for side in mask.shape)
-        scores.update(grid[rows][:, columns][None], mask[None])
-    result = scores.result(seed)
-    return {name: result[name] for name in SEGMENTATION_METRICS}
+        for name, grid in grids.items():
+            scores[name].update(grid[rows][:, columns][None], mask[None])
+    results = {name: each.result(seed) for name, each in scores.items()}
+    return {name: {key: result[key] for key in SEGMENTATION_METRICS} for name, result in results.items()}
 
 
 def box_baselines(

@@ -42,19 +42,24 @@ def overlay(pixels: NDArray[np.uint8], mask: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def with_boxes(pixels: NDArray[np.uint8], true: NDArray[Any], predicted: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return a picture with its boxes in the classes' colours: true ones dashed, predicted ones whole.
+    """Return a small picture with its boxes in the classes' colours: true ones dashed, predicted ones whole.
 
-    Both (boxes, 6): class, any number, left, top, width, height.
+    Both (boxes, 6): class, any number, left, top, width, height in `pixels`. Lines are drawn when the picture is
+    small already: on a large photograph they would vanish with its pixels.
     """
     from PIL import Image, ImageDraw
 
     image = Image.fromarray(pixels)
-    draw = ImageDraw.Draw(image)
-    for c, _, x, y, w, h in predicted.tolist():
-        draw.rectangle((x, y, x + w, y + h), outline=colour(int(c)), width=2)
-    for c, _, x, y, w, h in true.tolist():
-        for dash in dashes((x, y, x + w, y + h)):
-            draw.line(dash, fill=colour(int(c)), width=2)
+    image.thumbnail((SIDE, SIDE))
+    draw, factor = ImageDraw.Draw(image), image.width / pixels.shape[1]
+    for boxes, whole in ((predicted, True), (true, False)):
+        corners = factor * np.concatenate([boxes[:, 2:4], boxes[:, 2:4] + boxes[:, 4:]], axis=1)
+        for number, sides in zip(boxes[:, 0].astype(int).tolist(), corners.tolist(), strict=True):
+            if whole:
+                draw.rectangle(sides, outline=colour(number), width=2)
+                continue
+            for dash in dashes(sides):
+                draw.line(dash, fill=colour(number), width=2)
     return np.asarray(image)
 
 

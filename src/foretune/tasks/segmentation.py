@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -183,9 +183,12 @@ class Segmentation(SceneTask):
         """Return the scores of the majority class, everywhere and at each place of the picture."""
         return mask_baselines(self._opened(train), self._opened(held_out), len(self.names), seed)
 
-    def _opened(self, examples: Examples) -> list[np.ndarray]:
+    def _opened(self, examples: Examples) -> Iterator[np.ndarray]:
+        """Yield the masks of examples, of which a few at a time are held."""
         assert examples.targets is not None
-        return in_order(lambda path: open_mask(path, self.classes), examples.targets.tolist())
+        paths = examples.targets.tolist()
+        for start in range(0, len(paths), self.chunk):
+            yield from in_order(lambda path: open_mask(path, self.classes), paths[start : start + self.chunk])
 
 
 def cut(output: np.ndarray) -> np.ndarray:
