@@ -143,4 +143,4 @@ def test_the_names_beside_the_table_count(tmp_path):
     (tmp_path / "classes.json").write_text('{"0": "road", "1": "car", "255": "sky"}')
     prepared = prepare(str(tmp_path / "list.csv"), None, None, Recipe())
     assert prepared.task.name == "segmentation" and prepared.task.labels == ("road", "car", "sky")
-    assert "column 'a' holds the paths of pictures" in prepared.notes[0]
+    assert "column 'a' holds the paths of pictures, column 'b' their masks" in prepared.notes[0]

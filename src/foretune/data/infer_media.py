@@ -85,7 +85,8 @@ def _chosen(
         )
     if column is not None and found.endswith("classification"):
         check_classes(profile(column, table[column].tolist()))
-    learnt = "no target was found" if column is None else f"target is column {column!r}"
+    noun = "their masks" if found == "segmentation" else "the target"
+    learnt = "no target was found" if column is None else f"column {column!r} {noun}"
     return found, Columns(
         media.column, column,
         f"The task is {found}: column {media.column!r} holds the paths of {NOUNS[media.kind]}s, {learnt}; --task, "
