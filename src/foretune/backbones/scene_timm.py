@@ -30,6 +30,8 @@ LEVELS = {"segmentation": (4, 8, 16, 32), "detection": (8, 16, 32)}  # the strid
 class TimmSceneBackbone(SceneBackbone):
     """A segmenter or detector on a trunk of timm; `config` is what config.json holds."""
 
+    library = "timm"
+
     def __init__(
         self, name: str, model: nn.Module, trunk: Trunk, look: Look, source: Source, config: dict[str, Any]
     ) -> None:
