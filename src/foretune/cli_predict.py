@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from foretune.cli_files import check_folder, write_files
 from foretune.cli_guard import is_utf8, say
+from foretune.data.cells import is_list
 from foretune.data.text import is_missing
 from foretune.errors import ConfigError, DataError, ResourceError
 
@@ -219,7 +220,19 @@ def _write_delimited(
 
 
 def _cells(cells: Sequence[object]) -> list[object]:
-    return ["" if is_missing(cell) else cell for cell in cells]
+    """Return a row's own cells: nothing for a missing one, lists and tables as JSON."""
+    return [
+        "" if is_missing(cell)
+        else json.dumps(cell, ensure_ascii=False, default=_plain)
+        if isinstance(cell, dict) or is_list(cell)
+        else cell
+        for cell in cells
+    ]  # fmt: skip
+
+
+def _plain(value: Any) -> Any:
+    """Return numbers and arrays of NumPy as JSON knows them, anything else as text."""
+    return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
 def _cell(value: Any) -> Any:

@@ -65,6 +65,15 @@ def test_predict_matches_the_api(invoke, fitted, table: Path, sentences) -> None
     )
 
 
+def test_the_users_own_lists_are_json_in_a_csv_file(invoke, fitted, tmp_path: Path) -> None:
+    data, output = tmp_path / "in.jsonl", tmp_path / "out.csv"
+    own = [{"text": "a fine day", "parts": ["a", "好"]}, {"text": "rain", "parts": None}]
+    data.write_text("".join(json.dumps(row) + "\n" for row in own), encoding="utf-8")
+    assert invoke("predict", fitted.folder, data, "-o", output).exit_code == 0
+    with output.open(newline="", encoding="utf-8") as file:
+        assert [row["parts"] for row in csv.DictReader(file)] == ['["a", "好"]', ""]
+
+
 @pytest.mark.parametrize(("suffix", "mark"), [(".csv", ","), (".tsv", "\t")])
 def test_predict_keeps_the_columns(invoke, fitted, tmp_path: Path, suffix: str, mark: str) -> None:
     data = tmp_path / "in.jsonl"
