@@ -2,6 +2,7 @@
 
 import json
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -208,6 +209,32 @@ def test_an_impossible_budget_is_refused(fit, tmp_path, budget):
     with pytest.raises(ConfigError, match="A time is"):
         fit(tmp_path / "run", budget=budget)
     assert not (tmp_path / "run").exists()
+
+
+def test_planning_keeps_its_share_of_the_budget(plan, monkeypatch):
+    """Each timing takes 800 of the 2,000 seconds; a third one would end after them."""
+    from foretune.planning_cost import Timer
+
+    late, costs, asked = [0.0], Timer.costs, []
+
+    def slow(self, backbone, strategy):
+        asked.append(strategy)
+        late[0] += 800.0
+        return costs(self, backbone, strategy)
+
+    monkeypatch.setattr(Timer, "costs", slow)
+    monkeypatch.setattr(planning, "time", SimpleNamespace(perf_counter=lambda: time.perf_counter() + late[0]))
+    names = ["linear-probe", "full", "top-layers"]
+    found = plan(budget=10_000, strategies=names)
+    assert asked == names[:2] == [c.strategy for c in sorted(found.candidates, key=lambda c: c.seconds)]
+    assert any("top-layers" in text and "20%" in text for text in found.advice)
+    asked.clear()
+    late[0] = 0.0
+    plan(budget=1000, strategies=names)  # the first is always timed
+    assert asked == names[:1]
+    asked.clear()
+    late[0] = 0.0
+    assert len(plan(strategies=names).candidates) == len(asked) == 3
 
 
 def test_a_budget_alone_plans_first(fit, rows, tiny, quick_costs, tmp_path, monkeypatch):

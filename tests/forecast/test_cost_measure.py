@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -162,6 +163,35 @@ def test_baselines_are_measured_once_and_on_growing_samples(assembled, rows, mon
     assert [size for size, _ in sizes[4:]] == [40, 40]
 
 
+def test_slow_baselines_are_not_repeated(assembled, rows, monkeypatch):
+    job, prepared = assembled(rows(400))
+    now, sizes = [0.0], []
+
+    def slow(train, held_out, seed):
+        sizes.append(len(train))
+        now[0] += 60.0
+        return {}
+
+    monkeypatch.setattr(job.task, "baselines", slow)
+    monkeypatch.setattr(around, "_BASELINES", {})
+    monkeypatch.setattr(around.time, "perf_counter", lambda: now[0])
+    found = around.baselines(job, prepared, 1.0)
+    assert (
+        sizes == [len(prepared.train)] and len(prepared.train) < around.FIRST_ROWS and found.seconds == 60.0
+    )
+
+
+def test_few_training_rows_do_not_score_many_others(assembled, rows, monkeypatch):
+    job, prepared = assembled(rows(400))
+    sizes = []
+    monkeypatch.setattr(
+        job.task, "baselines", lambda train, other, seed: sizes.append((len(train), len(other)))
+    )
+    monkeypatch.setattr(around, "_BASELINES", {})
+    around.baselines(job, replace(prepared, train=prepared.train.take(np.arange(20))), 0.0)
+    assert set(sizes) == {(20, 20)} and len(prepared.test) > 20
+
+
 def test_real_baselines_take_time(assembled, monkeypatch):
     monkeypatch.setattr(around, "_BASELINES", {})
     job, prepared = assembled()
@@ -194,7 +224,12 @@ def test_scoring_is_timed_on_as_many_as_there_are(assembled, monkeypatch):
     full, quick = around.scoring(job, outputs, prepared.dev, 500)
     assert seen == [((500, 2), (500,))] and 0 < quick < full
     assert around.scoring(job, {}, prepared.dev, 500) == (0.0, 0.0)
-    monkeypatch.setattr(around, "SCORED", 100)
+    around.scoring(job, outputs, prepared.dev, 900)
+    assert [shape[0][0] for shape in seen[1:]] == [500, 900]  # quick enough for all
+    monkeypatch.setattr(around, "SCORING_SECONDS", 0.0)
+    full, _ = around.scoring(job, outputs, prepared.dev, 900)
+    assert seen[-1] == ((500, 2), (500,)) and len(seen) == 4 and full > 0
+    monkeypatch.setattr(around, "FEW_SCORED", 100)
     around.scoring(job, outputs, prepared.dev, 500)
     assert seen[-1] == ((100, 2), (100,))
 
@@ -217,9 +252,7 @@ def test_tokenising_counts_every_text(assembled, rows, monkeypatch):
         len(prepared.test),
     ]  # train is read from the cache
     assert set(seconds) == {"train", "dev", "test"} and min(seconds.values()) > 0
-    assert np.array_equal(
-        lengths, real(prepared.test.inputs, max_length=64, truncation="head").lengths
-    )
+    assert np.array_equal(lengths, real(prepared.test.inputs, max_length=64, truncation="head").lengths)
     monkeypatch.setattr(around, "SAMPLE", 10)
     asked.clear()
     around.tokenising(job, prepared)

@@ -171,6 +171,28 @@ def test_the_longest_part_is_tried_first(timed):
     assert sorted(LENGTHS[tried[0]]) == [60, 60]
 
 
+@pytest.mark.parametrize(
+    ("each", "limit", "part"), [(0.01, 0.0, 5), (0.5, 0.0, 2), (0.5, 4.0, 4), (9.0, 1.0, 1)]
+)
+def test_of_slow_pictures_fewer_are_tried(timed, monkeypatch, each, limit, part):
+    """A batch of 20, of which 5 are tried first; a look at them twice takes no more than there is time for."""
+    now, ran = [0.0], []
+    monkeypatch.setattr(measuring.time, "perf_counter", lambda: now[0])
+
+    def slow(rows):
+        ran.append(len(rows))
+        now[0] += each * len(rows)
+        return run(rows)
+
+    model, share = measure([np.arange(20)], np.ones(20, dtype=np.int64), slow, limit)
+    looks = 1 if each * 10 <= max(limit, measuring.SLOW) else 2
+    assert ran[:looks] == [1] * looks and ran[looks] == part
+    assert len(timed) > 0 and model.seconds(run(np.arange(20))) > 0
+    assert share == (
+        part / 20 if limit == 0.0 else 1.0
+    )  # the clock of `timed` says that there is time for all
+
+
 def test_a_check_that_refuses_stops_before_the_whole_batch(timed):
     def refuse(part, whole):
         raise MemoryError

@@ -10,6 +10,7 @@ import numpy as np
 from foretune.forecast.timing import TimeModel, fit_times, spread, steady, work_of
 
 PART = 4  # a first look takes a fourth of the largest batch
+SLOW = 2.0  # seconds that such a look may always take, twice
 ROUNDS, CHEAP_ROUNDS, CHEAP = (
     3,
     10,
@@ -34,7 +35,8 @@ def measure(
     """
     works = np.array([work_of([lengths[batch]], steps=0) for batch in batches])
     chosen = [batches[i] for i in spread(works[:, 3], works[:, 2])]
-    part = part_of(chosen[0], lengths)
+    part = _affordable(part_of(chosen[0], lengths), lengths, run, limit)
+    tried = len(part) / len(chosen[0])
     run(part)  # fills caches and pages
     seconds, work = _timed(run, part)
     times, done = {-1: [seconds]}, {-1: work}
@@ -43,11 +45,7 @@ def measure(
     estimate = seconds / len(part) * sum(map(len, chosen))
     share = 1.0
     if estimate > limit:
-        chosen, estimate, share = (
-            [part_of(b, lengths) for b in chosen],
-            estimate / PART,
-            len(part) / len(chosen[0]),
-        )
+        chosen, estimate, share = [part_of(b, lengths, tried) for b in chosen], estimate * tried, tried
     end = time.perf_counter() + limit
     for turn in range(CHEAP_ROUNDS):
         late = time.perf_counter() + estimate > end
@@ -59,10 +57,28 @@ def measure(
     return fit_times([done[n] for n in times], [steady(t) for t in times.values()]), share
 
 
-def part_of(batch: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Return the longest fourth of a batch, at least one example."""
+def part_of(batch: np.ndarray, lengths: np.ndarray, share: float = 1 / PART) -> np.ndarray:
+    """Return the longest examples of a batch, a fourth of it unless told, at least one."""
     order = batch[np.argsort(lengths[batch], kind="stable")]
-    return order[-max(len(batch) // PART, 1) :]
+    return order[-max(int(len(batch) * share), 1) :]
+
+
+def _affordable(part: np.ndarray, lengths: np.ndarray, run: Run, limit: float) -> np.ndarray:
+    """Return as many examples of a part as two runs have time for; one by itself tells.
+
+    Only pictures, of length 1 each, can be that slow; of texts a part is some hundred tokens, and a run of another
+    size would only leave more holes in the heap. The first run of all fills caches and pages, so that a slow one is
+    run again before it is believed.
+    """
+    if lengths[part].max() > 1:
+        return part
+    for _ in range(2):
+        started = time.perf_counter()
+        run(part[-1:])
+        spent = time.perf_counter() - started
+        if 2 * spent * len(part) <= max(limit, SLOW):
+            return part
+    return part[-max(int(max(limit, SLOW) / (2 * spent)), 1) :]
 
 
 def _timed(run: Run, rows: np.ndarray) -> tuple[float, np.ndarray]:

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
 
 SAMPLE = 256  # inputs whose preprocessing is timed; fewer than are cached on the disk
 SCORED = 20_000  # examples at most whose scoring is timed
+FEW_SCORED, SCORING_SECONDS = 500, 10.0  # more are scored only where these tell that it takes no longer
 PROBES = 8  # inputs on which a saved model is compared, as in `foretune.artifact`
 FIRST_ROWS, GROWTH = 250, 3  # rows of the first baseline that is timed, and how the rows grow to the next
+SLOW = 5.0  # seconds of baselines that are not repeated
 EXPONENTS = (0.5, 1.6)  # between which time and memory of a baseline grow with the rows
 
 
@@ -138,13 +141,22 @@ def _stacks(rows: np.ndarray, outputs: dict[int, np.ndarray]) -> Iterator[tuple[
 def scoring(job: Job, outputs: dict[int, np.ndarray], examples: Examples, count: int) -> tuple[float, float]:
     """Return the seconds of scoring `count` examples: with intervals, and without.
 
-    `outputs`: what the model gave for some positions of `examples`; they are scored over and over.
+    `outputs`: what the model gave for some positions of `examples`; they are scored over and over: a few first, and
+    as many as there are where that is quick.
     """
     if not outputs or examples.targets is None:
         return 0.0, 0.0
-    known = np.fromiter(outputs, dtype=np.int64)
-    scored = min(count, SCORED)
-    rows = np.resize(known, scored)
+    few = min(count, FEW_SCORED)
+    found = _scored(job, outputs, examples, few)
+    more = min(count, SCORED)
+    if more > few and found[0] * more / few <= SCORING_SECONDS:
+        found, few = _scored(job, outputs, examples, more), more
+    return found[0] * count / few, found[1] * count / few
+
+
+def _scored(job: Job, outputs: dict[int, np.ndarray], examples: Examples, count: int) -> tuple[float, float]:
+    """Score `count` examples; return the seconds with intervals, and without."""
+    rows = np.resize(np.fromiter(outputs, dtype=np.int64), count)
     assert job.dev_set is None or job.dev_set.targets is not None
     encoded = job.train_set if job.dev_set is None else job.dev_set
     scores, started = job.task.scores(examples, encoded), time.perf_counter()
@@ -153,7 +165,7 @@ def scoring(job: Job, outputs: dict[int, np.ndarray], examples: Examples, count:
     scores.point()
     quick = time.perf_counter() - started
     scores.result(seed=job.recipe.seed)
-    return (time.perf_counter() - started) * count / scored, quick * count / scored
+    return time.perf_counter() - started, quick
 
 
 @dataclass(frozen=True)
@@ -193,26 +205,24 @@ def baselines(job: Job, prepared: Prepared, limit: float) -> Baselines:
 
 
 def _measure_baselines(job: Job, train: Examples, held_out: Examples, limit: float) -> Baselines:
+    """Time the baselines on growing samples; the first run, with imports, counts where it is too long for another."""
     import torch
 
     meter, end = MemoryMeter(torch.device("cpu")), time.perf_counter() + limit
-    sizes: list[int] = []
-    seconds: list[float] = []
     measured: list[tuple[int, float, float]] = []
-    size = FIRST_ROWS
-    while not sizes or (sizes[-1] < len(train) and time.perf_counter() + seconds[-1] * GROWTH < end):
-        size = min(size, len(train))
-        parts = _drawn(train, size), _drawn(held_out, max(len(held_out) * size // len(train), 1))
-        if not sizes:
-            job.task.baselines(*parts, job.recipe.seed)  # imports
-        meter.start()
-        started = time.perf_counter()
-        job.task.baselines(*parts, job.recipe.seed)
-        seconds.append(time.perf_counter() - started)
-        measured.append((sum(map(len, parts)), seconds[-1], float(meter.growth() or 0)))
-        sizes.append(size)
-        size *= GROWTH
-    return Baselines(measured=tuple(measured)).at(len(train), len(held_out))
+    size = min(FIRST_ROWS, len(train))
+    while True:
+        scored = min(len(held_out) * size // len(train), size)
+        parts = _drawn(train, size), _drawn(held_out, max(scored, 1))
+        rows, work = sum(map(len, parts)), partial(job.task.baselines, *parts, job.recipe.seed)
+        seconds = timed(work) if not measured else 0.0
+        if seconds <= max(limit, SLOW):
+            meter.start()
+            seconds = timed(work)
+        measured.append((rows, seconds, float(meter.growth() or 0)))
+        if size == len(train) or time.perf_counter() + seconds * GROWTH >= end:
+            return Baselines(measured=tuple(measured)).at(len(train), len(held_out))
+        size = min(size * GROWTH, len(train))
 
 
 def _drawn(part: Examples, count: int) -> Examples:
