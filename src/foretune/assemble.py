@@ -101,6 +101,12 @@ def assemble(
     )
     prepared.notes.extend(strategy.prepare(backbone))
     prepared.warnings.extend(_cut_warnings(store.cuts, longest, backbone.name))
+    idle = [] if strategy.augments else sorted(task.varying_options() & set(recipe.options))
+    if idle:
+        text = (
+            f"Option {', '.join(idle)} does nothing: --strategy {strategy.name} trains on inputs as they are"
+        )
+        prepared.warnings.append(f"{text}; --strategy full varies them.")
     use_best_attention(backbone.model, runtime.device.type, runtime.precision)  # type: ignore[arg-type]
     backbone.model.to(runtime.device)
     backbone.train_seen_embeddings(store)

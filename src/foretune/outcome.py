@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from foretune.training.state import Progress
 
 MISTAKES = 30
+LENGTHS = ("tokens", "frames")  # units of which an example has many
 
 
 def outcome(
@@ -171,6 +172,12 @@ def _training(job: Job, progress: Progress) -> dict[str, Any]:
     }
 
 
+def _speed(train: dict[str, Any]) -> str:
+    """Return examples per second, and what is counted besides where they are of unequal length."""
+    speed = f"{train['examples_per_s']:,.1f} examples/s"
+    return f"{speed}, {train['tokens_per_s']:,.0f} {train['unit']}/s" if train["unit"] in LENGTHS else speed
+
+
 def _data(prepared: Prepared) -> dict[str, Any]:
     sizes = prepared.sizes()
     return {
@@ -221,7 +228,7 @@ def _report(
             "Training": f"{train['seconds']:.1f} s",
             "Evaluation and baselines": f"{model.record['timings']['evaluation_seconds']:.1f} s",
             "Everything": f"{model.record['timings']['total_seconds']:.1f} s",
-            "Speed": f"{train['examples_per_s']:,.0f} examples/s, {train['tokens_per_s']:,.0f} tokens/s",
+            "Speed": _speed(train),
             "Share of the machine's matrix-multiply peak": f"{train['fraction_of_peak']:.0%}",
             "Peak memory": f"{train['peak_memory_bytes'] / 1e9:.2f} GB",
         },

@@ -124,6 +124,15 @@ def test_every_strategy_trains(bare, fit, models, tmp_path, kind, strategy):
     assert model.record["train"]["steps"] >= 1 and (tmp_path / "run" / "foretune.json").exists()
 
 
+def test_options_that_do_nothing_are_named(bare, fit, tmp_path):
+    """What chance does to training sounds would spoil the cache of frozen layers."""
+    given = {"options": {"shift": 0.1, "gain": 3.0}}
+    frozen = fit(tmp_path / "frozen", epochs=1.0, **given).record["warnings"]
+    assert any(text.startswith("Option gain, shift does nothing: --strategy linear-probe") for text in frozen)
+    varied = fit(tmp_path / "varied", epochs=1.0, strategy="full", **given).record["warnings"]
+    assert not any("does nothing" in text for text in varied)
+
+
 def test_resumed_run_ends_bit_identical(bare, fit, tmp_path, stop_at):
     """With everything that chance decides: dropout, and how the sounds are varied."""
     settings = {

@@ -58,6 +58,7 @@ def test_the_report_shows_pictures_and_classes(fitted):
     page = (fitted.path / "report.html").read_text()
     assert "IoU of each class" in page and "Pictures and masks" in page
     assert page.count("data:image/jpeg") >= 6 and str(fitted.path) not in page
+    assert "examples/s" in page and "tokens/s" not in page
     card = (fitted.path / "README.md").read_text()
     assert "Without Foretune, in this folder" in card and "timm.create_model" in card
     assert card.startswith("---\nlibrary_name: timm\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,6 +52,11 @@ class AudioClassification(TextClassification):
 
     seconds: float | None = None
     augmentation = SoundAugmentation()
+
+    @classmethod
+    def varying_options(cls) -> set[str]:
+        """Return the names of the options of augmentation."""
+        return {field.name for field in fields(SoundAugmentation)}
 
     @classmethod
     def from_table(cls, table: pd.DataFrame, columns: Columns, recipe: Recipe) -> AudioClassification:

@@ -135,6 +135,11 @@ class Task(ABC):
         return {field.name for field in fields(cls.Options)}
 
     @classmethod
+    def varying_options(cls) -> set[str]:
+        """Return the names of those options that say what chance does to training inputs."""
+        return set()
+
+    @classmethod
     @abstractmethod
     def from_table(cls, table: pd.DataFrame, columns: Columns, recipe: Recipe) -> Task:
         """Make the task from the training table. Raises DataError where it does not fit."""

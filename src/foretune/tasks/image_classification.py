@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,6 +59,11 @@ class ImageClassification(TextClassification):
         super().__init__(names, columns, weights)
         if len(names) <= TOP:
             self.metrics = CLASSIFICATION_METRICS  # type: ignore[misc]
+
+    @classmethod
+    def varying_options(cls) -> set[str]:
+        """Return the names of the options of augmentation."""
+        return {field.name for field in fields(Augmentation)}
 
     @classmethod
     def from_table(cls, table: pd.DataFrame, columns: Columns, recipe: Recipe) -> ImageClassification:

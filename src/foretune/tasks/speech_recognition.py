@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -93,6 +93,11 @@ class SpeechRecognition(Task):
         self.columns, self.characters, self.seconds, self.options = columns, characters, seconds, options
         self.longest = longest  # tokens of the longest training transcript, once it is known
         self.writer: Transcriber | None = None
+
+    @classmethod
+    def varying_options(cls) -> set[str]:
+        """Return the names of the options of augmentation: the others are of writing."""
+        return {field.name for field in fields(SoundAugmentation)}
 
     @classmethod
     def from_table(cls, table: pd.DataFrame, columns: Columns, recipe: Recipe) -> SpeechRecognition:
