@@ -178,6 +178,15 @@ def test_a_stopped_run_ends_as_one_that_was_not(fit, running, tmp_path, stop_at)
     assert whole == stopped
 
 
+def test_rows_of_a_table_are_the_lines_of_a_running_text(fit, running, tmp_path):
+    """A model of running text reads them one below the other, not glued together."""
+    model = fit(str(running), tmp_path / "run", epochs=1.0)
+    lines = ["the cat sees one dog", "a bird likes the house"] * 4
+    (tmp_path / "lines.txt").write_text("\n".join(lines))
+    found = [model.evaluate(data) for data in (str(tmp_path / "lines.txt"), pd.DataFrame({"text": lines}))]
+    assert found[0]["perplexity"]["value"] == pytest.approx(found[1]["perplexity"]["value"], rel=1e-6)
+
+
 def test_no_head_trains_alone(fit, running, tmp_path):
     with pytest.raises(ConfigError, match="top-layers"):
         fit(str(running), tmp_path / "run", strategy="linear-probe")

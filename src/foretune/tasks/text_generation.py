@@ -126,7 +126,7 @@ class TextGeneration(Task):
         second = self.columns.second
         if self.columns.target is None and need_targets:
             texts = documents(table, self.columns.text, where)
-            texts = [piece for text in texts for piece in pieces(text)] if self.running else texts
+            texts = pieces("\n".join(texts)) if self.running else texts  # rows of a table are its lines
             # The texts are their own targets; what is read stands in `inputs`.
             return Examples(texts, np.array(texts, dtype=object), np.arange(1, len(texts) + 1))
         prompts = read_texts(table, self.columns.text, where)
