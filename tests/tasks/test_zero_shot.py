@@ -113,3 +113,30 @@ def test_a_model_of_names_alone_is_scored_once_the_labels_are_named(tiny, tmp_pa
         model.evaluate(labelled)
     assert model.evaluate(labelled, target="kind")["accuracy"]["value"] == 1.0
     assert model.predict(["clean"]) == ["clean"]
+
+
+def test_labels_that_are_named_are_never_silently_those_of_another_column(tiny, tmp_path):
+    rows = [{"text": f"{text} {i}", "source": ["web", "app"][i % 2]} for i, text in enumerate(TEXTS)]
+    options = {
+        "strategy": "zero-shot",
+        "backbone": tiny,
+        "device": "cpu",
+        "offline": True,
+        "test_fraction": 0.3,
+    }
+    with pytest.raises(DataError, match=r"'source' was taken for the labels.*does not name"):
+        foretune.fit(rows, output=tmp_path / "a", options={"labels": ["good", "awful"]}, **options)
+    assert not (tmp_path / "a").exists()
+    model = foretune.fit(rows, output=tmp_path / "b", options={"labels": ["web", "shop", "app"]}, **options)
+    assert (
+        model.labels == ("web", "shop", "app")
+        and 0 <= model.record["metrics"]["test"]["accuracy"]["value"] <= 1
+    )
+
+
+def test_a_template_may_hold_other_braces(tiny, tmp_path):
+    model = foretune.fit(
+        [{"text": text} for text in TEXTS[:6]], output=tmp_path / "run", strategy="zero-shot", backbone=tiny,
+        device="cpu", offline=True, options={"labels": ["good", "clean"], "template": "{x} {}"},
+    )  # fmt: skip
+    assert model.labels == ("good", "clean")

@@ -95,7 +95,7 @@ class ZeroShot(Strategy):
         said = [
             self.options.descriptions.get(name, name.replace("_", " ").replace("-", " ")) for name in names
         ]
-        return [self.options.template.format(words) for words in said]
+        return [self.options.template.replace("{}", words) for words in said]
 
     @staticmethod
     def _write(parameters: list, weight: Tensor, features: Tensor) -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from foretune.data.columns import Columns
-from foretune.data.labels import encode_labels, label_text
+from foretune.data.labels import encode_labels, label_text, label_texts
+from foretune.data.text import listed
 from foretune.errors import ConfigError, DataError, did_you_mean
 from foretune.evaluation.baselines import baselines
 from foretune.evaluation.metrics import CLASSIFICATION_METRICS, ClassificationScores
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelOptions:
-    """`labels`: the names of the labels, where the data have no target (with --strategy zero-shot)."""
+    """`labels`: the names of the labels, where the data hold none (with --strategy zero-shot) or not all of them."""
 
     labels: tuple[str, ...] = ()
 
@@ -55,7 +56,7 @@ class TextClassification(Task):
 
     @classmethod
     def from_table(cls, table: pd.DataFrame, columns: Columns, recipe: Recipe) -> TextClassification:
-        """Learn the label names (sorted) and weights of the training table."""
+        """Learn the label names (sorted, unless the options give them) and weights of the training table."""
         given = cls.options_of(recipe).labels
         if columns.target is None:
             if len(given) < 2:
@@ -63,7 +64,8 @@ class TextClassification(Task):
                     "The data have no target. Name it with --target, or name labels with --option labels=a,b"
                 )
             return cls(given, columns, None)
-        encoding = encode_labels(table[columns.target].tolist())
+        values = table[columns.target].tolist()
+        encoding = encode_labels(values, names=_named(values, given, columns.target))
         counts = np.bincount(encoding.ids, minlength=len(encoding.names))
         return cls(encoding.names, columns, class_weights(recipe.class_weights, encoding.names, counts))
 
@@ -168,6 +170,20 @@ class ConfidentMistakes:
 def shown(text: Any) -> str:
     """Return an input as one text: the two of a pair on two lines."""
     return text if isinstance(text, str) else "\n".join(map(str, text))
+
+
+def _named(values: Sequence[object], given: tuple[str, ...], column: str) -> tuple[str, ...] | None:
+    """Return the names of the labels that the options give, if any. Raises DataError where they lack some."""
+    if not given:
+        return None
+    strange = set(label_texts(values)) - set(given)
+    if strange:
+        raise DataError(
+            f"train: column {column!r} was taken for the labels, but holds {listed(sorted(strange))}, which option "
+            f"labels does not name ({listed(given)}). Name all labels, name the right column with --target, or leave "
+            "this column out where the texts have no labels."
+        )
+    return given
 
 
 def class_weights(
