@@ -190,8 +190,16 @@ def ranking_scores(queries: Any, documents: Any, numbers: np.ndarray) -> Retriev
     """Return the scores of ranking all documents for every query; the documents of its rows are right."""
     scores, right = RetrievalScores(), _right(numbers)
     for rows, found in orders(queries, documents, numbers):
-        scores.update(numbers[found, 1].tolist(), [right[int(query)] for query in numbers[rows, 0]])
+        wanted = [right[int(query)] for query in numbers[rows, 0]]
+        ranked = [_down_to(*pair) for pair in zip(numbers[found, 1], wanted, strict=True)]
+        scores.update(ranked, wanted)
     return scores
+
+
+def _down_to(order: np.ndarray, wanted: set[int]) -> list[int]:
+    """Return a ranking down to the last document that is wanted: what comes behind it changes no score."""
+    last = int(np.flatnonzero(np.isin(order, list(wanted)))[-1])
+    return order[: last + 1].tolist()  # type: ignore[no-any-return]
 
 
 def _right(numbers: np.ndarray) -> dict[int, set[int]]:
