@@ -102,7 +102,7 @@ def _without_broken(model: Model, table: pd.DataFrame) -> pd.DataFrame:
 def _placed(model: Model, examples: Examples) -> Iterator[dict[str, Any]]:
     """Yield the predictions; those of pictures and sounds begin with the file's path."""
     items = model.predictions(examples)
-    if model.task.modality == "text" or model.task.file_key is not None:
+    if model.task.modality == "text":
         yield from items
         return
     for each, item in zip(examples.inputs, items, strict=True):

@@ -138,6 +138,29 @@ def test_pixels_are_scaled_as_the_processor_does(scaled, tmp_path):
     torch.testing.assert_close(backbone.look(given[None]), expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("name", ["RTDetr", "yolos", "detr"])
+def test_boxes_keep_their_places_in_bf16(name, tmp_path, hub):
+    """A sigmoid in bf16 would put every box of 640 pixels to a multiple of 2.5."""
+    folder = tmp_path
+    if name == "RTDetr":
+        kin(name)[0].save_pretrained(folder)
+    else:
+        folder = hub(name)
+    backbone = load_scene_backbone(
+        str(folder), auto_class="AutoModelForObjectDetection", options=LABELS, offline=True
+    )
+    backbone.model.eval()
+    batch = backbone._sample(1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.no_grad():
+            boxes = backbone.model(pixel_values=backbone.numbers(batch)).pred_boxes
+        batch["boxes"] = torch.tensor([[[0.0, 10, 20, 110, 90]]])
+        findings = backbone.forward(batch)
+        batch["loss"].backward()
+    assert boxes.dtype == torch.float32 and (boxes != boxes.bfloat16()).float().mean() > 0.4
+    assert torch.isfinite(findings).all() and torch.isfinite(batch["loss"])
+
+
 @pytest.mark.parametrize("name", ["RTDetr", "Deimv2"])
 def test_boxes_of_models_that_ignore_the_mask_are_relative_to_the_canvas(name, tmp_path):
     model, processor = kin(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,13 @@ from foretune.backbones.image import Look
 from foretune.backbones.image_hub import reverses
 from foretune.backbones.scene import SceneBackbone, look_at
 from foretune.backbones.source import Source
-from foretune.backbones.text import quiet
+from foretune.backbones.text import _in_float32, quiet
 from foretune.errors import BackboneError
 
 # Kin of DETR that take a mask of the padding and do not use it: their boxes are relative to the whole canvas.
 WHOLE_CANVAS = ("rt_detr", "d_fine", "deimv2")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, where a folder has no processor
+_BOX_HEAD = re.compile(r"bbox_\w+(\.\d+)?$")  # one for all layers, or one for each
 AUTO = {"segmentation": "AutoModelForSemanticSegmentation", "detection": "AutoModelForObjectDetection"}
 
 
@@ -37,6 +39,8 @@ class HubSceneBackbone(SceneBackbone):
         self.masks_pixels = takes_mask and not whole
         self.least = _least_side(model.config.num_queries) if whole else 0
         super().__init__(name, model, model, look, source)
+        for linear in _box_linears(model):
+            linear.register_forward_hook(_in_float32)
 
     def head_names(self) -> tuple[str, ...]:
         """Return the names of what stands on the base model, or where that holds the head, on its trunk."""
@@ -108,6 +112,18 @@ def _least_side(queries: int) -> int:
     A block of 32 x 32 pixels has 21 places: 16, 4 and 1 at the strides 8, 16 and 32.
     """
     return 32 * math.ceil(math.sqrt(queries / 21))
+
+
+def _box_linears(model: nn.Module) -> list[nn.Linear]:
+    """Return the last linear maps of the heads that give boxes.
+
+    In bf16 a place between a half and one is a multiple of 1/256 of the picture: 2.5 of 640 pixels.
+    """
+    heads = [
+        m for name, m in model.named_modules() if _BOX_HEAD.search(name) and not isinstance(m, nn.ModuleList)
+    ]
+    linears = [[m for m in head.modules() if isinstance(m, nn.Linear)] for head in heads]
+    return list({id(each[-1]): each[-1] for each in linears if each}.values())
 
 
 def _inside(numbers: Tensor, sizes: Tensor) -> Tensor:
