@@ -2,6 +2,7 @@
 
     python benchmarks/ledger.py OUT.jsonl --weights FOLDER [--strategies A,B] [--only KEY=VALUE …] [--part 0/2]
     python benchmarks/ledger.py OUT.jsonl --weights FOLDER --predictors
+    python benchmarks/ledger.py OUT.jsonl --weights FOLDER --pilots [--only KEY=VALUE …]
     python benchmarks/forecast.py OUT.jsonl --ship src/foretune/forecast/shipped.jsonl.gz
 
 Outcomes that stand in OUT.jsonl already are not measured again, so that the program can be stopped at any
@@ -19,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -151,9 +153,7 @@ def add_predictors(path: Path, weights: Path) -> None:
             if _features_of(line) == (data, backbone, n, seed):
                 line["predictors"], line["predictor_seconds"] = found.predictors, seconds
                 line["tokens"], line["backbone_fingerprint"] = found.tokens, found.fingerprint
-        draft = path.with_suffix(".part")  # the whole file appears or none
-        draft.write_text("".join(json.dumps(line) + "\n" for line in lines))
-        draft.replace(path)
+        _write(path, lines)
         print(
             f"{data}/{backbone}/{n}: probe {found.predictors['probe']:.3f} in {seconds:.0f} s",
             file=sys.stderr,
@@ -166,9 +166,43 @@ def _features_of(line: dict[str, Any]) -> tuple[str, str, int, int]:
     return line["data"], line["backbone"], line["n"], line["seed"]
 
 
-def _look(data: str, backbone: str, n: int, seed: int, weights: Path) -> tuple[Any, float]:
-    from foretune.assemble import load_backbone
-    from foretune.planning_look import look
+def add_pilots(path: Path, weights: Path, wanted: dict[str, str]) -> None:
+    """Give the lines of `path` that are wanted and have none a pilot, made as `plan` makes it.
+
+    The linear probe has none: the predictor `probe` is its pilot.
+    """
+    from foretune.planning_pilot import pilot
+    from foretune.strategies import import_strategies
+
+    import_strategies()
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines:
+        asked = all(str(line[name]) in value.split(",") for name, value in wanted.items())
+        if not asked or line["strategy"] == "linear-probe" or "pilot" in line["predictors"]:
+            continue
+        recipe, prepared, runtime = _ready(*_features_of(line), weights)
+        found = _look(*_features_of(line), weights)[0]
+        recipe, cpu = recipe.with_changes(strategy=line["strategy"]), time.process_time()
+        done = pilot(recipe, prepared, runtime, "accuracy", found.features, found.rows)
+        line["predictors"] |= done.predictors()
+        line["pilot_seconds"], line["pilot_cpu_seconds"] = done.seconds, time.process_time() - cpu
+        _write(path, lines)
+        print(
+            f"{line['key']}: pilot {done.value:.3f}, probe {done.probe:.3f} in {done.seconds:.0f} s",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _write(path: Path, lines: list[dict[str, Any]]) -> None:
+    draft = path.with_suffix(".part")  # the whole file appears or none
+    draft.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    draft.replace(path)
+
+
+@cache
+def _ready(data: str, backbone: str, n: int, seed: int, weights: Path) -> tuple[Any, Any, Any]:
+    """Return recipe, prepared data and runtime."""
     from foretune.prepare import prepare
     from foretune.recipe import Recipe
     from foretune.training import machine
@@ -183,8 +217,16 @@ def _look(data: str, backbone: str, n: int, seed: int, weights: Path) -> tuple[A
         seed=seed,
         offline=True,
     )
-    prepared = prepare(train, dev, test, recipe)
-    runtime = Runtime(machine.pick_device("cpu"), "fp32")
+    return recipe, prepare(train, dev, test, recipe), Runtime(machine.pick_device("cpu"), "fp32")
+
+
+@cache
+def _look(data: str, backbone: str, n: int, seed: int, weights: Path) -> tuple[Any, float]:
+    """Return what is seen of the frozen features, and the seconds that it took."""
+    from foretune.assemble import load_backbone
+    from foretune.planning_look import look
+
+    recipe, prepared, runtime = _ready(data, backbone, n, seed, weights)
     model = load_backbone(recipe, prepared)
     started = time.perf_counter()
     return look(model, prepared.train, recipe, runtime, "accuracy"), time.perf_counter() - started
@@ -201,11 +243,14 @@ def main() -> None:
     parser.add_argument(
         "--predictors", action="store_true", help="add what `plan` measures to OUT.jsonl, and stop"
     )
+    parser.add_argument("--pilots", action="store_true", help="add pilots to OUT.jsonl, and stop")
     given = parser.parse_args()
+    wanted = dict(item.split("=", 1) for item in given.only)
     if given.predictors:
         return add_predictors(given.output, given.weights)
+    if given.pilots:
+        return add_pilots(given.output, given.weights, wanted)
     part, count = map(int, given.part.split("/"))
-    wanted = dict(item.split("=", 1) for item in given.only)
     todo = [
         job for job in jobs(tuple(given.strategies.split(",")), tuple(map(int, given.sizes.split(","))))
         if all(str(asdict(job)[name]) in value.split(",") for name, value in wanted.items())

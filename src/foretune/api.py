@@ -119,16 +119,18 @@ def plan(
     memory: int | str | None = None,
     goal: str = "accuracy",
     target_score: float | None = None,
+    pilots: int = 0,
     recipe: Recipe | str | Path | None = None,
     tell: Callable[[str], None] = lambda text: None,
     **options: Any,
 ) -> Plan:
     """Return a plan: each backbone and strategy with the score, time, memory and disk that a fit would take.
 
-    Nothing is trained. `backbones` and `strategies` are names or "auto": the backbones that need no download,
-    every strategy. `budget` (seconds or "10m") and `memory` (bytes or "8GB") leave out what exceeds them; `goal`
-    is "accuracy", "speed" or "size". `target_score` asks how many labels it would need. `tell` is called with what
-    is being done. Raises subclasses of `ForetuneError`.
+    Nothing is trained but pilots. `backbones` and `strategies` are names or "auto": the backbones that need no
+    download, every strategy. `budget` (seconds or "10m") and `memory` (bytes or "8GB") leave out what exceeds them;
+    `goal` is "accuracy", "speed" or "size". `pilots`: so many of the leading candidates that the forecast does not tell
+    apart are tried on a few hundred rows. `target_score` asks how many labels it would need. `tell` is called with
+    what is being done. Raises subclasses of `ForetuneError`.
     """
     from foretune.planning import make_plan
 
@@ -142,7 +144,7 @@ def plan(
         None, None, None, given, backbones=_names(backbones),
         strategies=_names(strategies), budget=limit,
         memory=None if memory is None else parse_bytes(memory), goal=goal, target_score=target_score,
-        tell=tell, started=started, prepared=prepared, prepare_seconds=read,
+        tell=tell, started=started, prepared=prepared, prepare_seconds=read, pilots=pilots,
     )  # fmt: skip
 
 

@@ -123,6 +123,7 @@ def plan(
     memory: opt.MemoryLimit = None,
     goal: opt.Goal = "accuracy",
     target_score: opt.TargetScore = None,
+    pilots: opt.Pilots = 0,
     max_tokens: opt.MaxTokens = None,
     metric: opt.Metric = None,
     seed: opt.Seed = None,

@@ -213,6 +213,12 @@ Goal = Annotated[
     str,
     _option(_MODEL, "--goal", metavar="NAME", help="accuracy, speed or size: what comes first (accuracy)."),
 ]
+Pilots = Annotated[
+    int,
+    _option(
+        _MODEL, "--pilots", metavar="N", help="Try up to N leading candidates on a few hundred rows (0)."
+    ),
+]
 TargetScore = Annotated[
     float | None,
     _option(_MODEL, "--target-score", metavar="X", help="Say how many labels this score needs, such as 0.9."),

@@ -31,7 +31,7 @@ _RECIPE = (
     "device",
     "offline",
 )
-_PLAN = ("backbones", "strategies", "budget", "memory", "goal", "target_score")
+_PLAN = ("backbones", "strategies", "budget", "memory", "goal", "target_score", "pilots")
 SHOWN_OUTCOMES = 20
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from foretune import planning_words as words
 from foretune.assemble import load_backbone
 from foretune.errors import BackboneError, ConfigError, did_you_mean
-from foretune.forecast.plan import GOALS, Plan, order
+from foretune.forecast.plan import GOALS, Choice, Plan, order
 from foretune.planning_candidates import backbones_of, check_size, strategies_of
 from foretune.planning_choices import choices_of
 from foretune.planning_cost import Timer
@@ -29,6 +29,7 @@ from foretune.training.inference import Runtime
 
 if TYPE_CHECKING:
     from foretune.forecast.cost import Cost
+    from foretune.planning_pilot import Pilot
 
 FEWEST_JUDGED, JUDGED_PER_SECOND = 200, 3  # examples whose features are judged, under a budget
 PLANNING_SHARE = 0.2  # of what is left of a budget when planning begins
@@ -53,16 +54,22 @@ def make_plan(
     prepared: Prepared | None = None,
     prepare_seconds: float = 0.0,
     inside: bool = False,
+    pilots: int = 0,
 ) -> Plan:
     """Return the plan. Raises DataError, ConfigError and BackboneError; nothing is written but caches.
 
     `started`: when the budget began, on the clock of time.perf_counter; `prepare_seconds`: what reading and checking
-    the data took; `inside`: the fit follows in this process.
+    the data took; `inside`: the fit follows in this process; `pilots`: at most so many of the candidates that lead, and
+    that the forecast does not tell apart, are tried on a few hundred rows.
     """
     if target_score is not None and not 0 < target_score < 1:
         raise ConfigError(f"target score is {target_score}; expected a number between 0 and 1, such as 0.9.")
     if goal not in GOALS:
         raise ConfigError(f"goal is {goal!r}; expected one of {', '.join(GOALS)}.{did_you_mean(goal, GOALS)}")
+    if pilots < 0:
+        raise ConfigError(
+            f"pilots is {pilots}; expected how many candidates to try at most, such as 3, or 0."
+        )
     names = strategies_of(strategies)
     prepared = prepared or prepare(data, dev, test, recipe)
     check_size(prepared)
@@ -73,7 +80,7 @@ def make_plan(
     runtime = Runtime(device, machine.pick_precision(recipe.precision, device))
     wanted, notes = backbones_of(backbones, recipe, prepared)
     timer = Timer.of(recipe, prepared, metric, runtime, budget, prepare_seconds, inside)
-    planner = _Planner(timer, memory, goal, target_score, tell, started, notes)
+    planner = _Planner(timer, memory, goal, target_score, tell, started, notes, pilots)
     planner.measure(wanted, names, automatic=backbones is None, open_choice=strategies is None)
     return planner.plan()
 
@@ -87,6 +94,7 @@ class _Planner:
     tell: Tell
     started: float
     notes: list[str]
+    pilots: int
     looks: dict[str, Look | None] = field(default_factory=dict)  # None: the task's score is not forecast
     costs: dict[Pair, dict[int, Cost]] = field(default_factory=dict)  # by training rows
 
@@ -124,9 +132,9 @@ class _Planner:
                         raise
                     self.notes.append(f"{name} with {strategy}: {error}")
 
-    def _timed(self, work: Callable[..., Any], *names: str) -> Any:
+    def _timed(self, work: Callable[..., Any], *given: Any) -> Any:
         began = time.perf_counter()
-        found = work(*names)
+        found = work(*given)
         self._longest = max(self._longest, time.perf_counter() - began)
         return found
 
@@ -162,6 +170,9 @@ class _Planner:
         self.tell("forecasting the scores")
         timer, began = self.timer, self.started
         choices = choices_of(timer, self.costs, self._seen, began, self.memory)
+        tried = self._try(order(choices, self.goal)) if self.pilots and timer.prepared.task.forecasts else {}
+        if tried:
+            choices = choices_of(timer, self.costs, self._seen, began, self.memory, tried)
         ordered = order(choices, self.goal)
         best, prepared = ordered[0], timer.prepared
         if best.over is not None:
@@ -177,3 +188,21 @@ class _Planner:
             data=prepared.fingerprints["train"], sizes=prepared.sizes(), held_out=held_out[0] if held_out else "none",
             held_out_rows=timer.recipe.held_out_rows,
         )  # fmt: skip
+
+    def _try(self, ordered: list[Choice]) -> dict[Pair, Pilot]:
+        """Return pilots of the candidates that lead, where the forecast does not tell some of them apart."""
+        from foretune import planning_pilot as pilots
+
+        timer, found = self.timer, {}
+        close = [c for c in (ordered[0], *words.not_told_apart(ordered)) if c.over is None]
+        close = [c for c in close if c.strategy != pilots.FROZEN] if len(close) > 1 else []
+        for choice in close[: self.pilots]:
+            pair, look = (choice.backbone, choice.strategy), self.looks[choice.backbone]
+            if look is None or self._late():
+                late = f"as planning may take {PLANNING_SHARE:.0%} of the budget"
+                self.notes.append(f"Not tried, {late}: {' with '.join(pair)}.")
+                continue
+            self.tell(f"{pair[0]}, {pair[1]}: a pilot on a few hundred rows")
+            given = (timer.recipe_of(*pair), timer.prepared, timer.runtime, timer.metric)
+            found[pair] = self._timed(pilots.pilot, *given, look.features, look.rows)
+        return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from foretune.errors import ConfigError
@@ -15,6 +16,7 @@ from foretune.planning_scores import Pair, grown, record_of, scores
 
 if TYPE_CHECKING:
     from foretune.forecast.cost import Cost
+    from foretune.planning_pilot import Pilot
 
 UNKNOWN = "The score of this task is not forecast yet: no outcomes were measured. Time, memory and disk are."
 
@@ -22,7 +24,14 @@ Costs = Mapping[Pair, Mapping[int, "Cost"]]
 Seen = Callable[[str, int], "Look | None"]  # (backbone, training rows) -> what its features say
 
 
-def choices_of(timer: Timer, costs: Costs, seen: Seen, started: float, memory: int | None) -> list[Choice]:
+def choices_of(
+    timer: Timer,
+    costs: Costs,
+    seen: Seen,
+    started: float,
+    memory: int | None,
+    pilots: Mapping[Pair, Pilot] | None = None,
+) -> list[Choice]:
     """Return every candidate with what it costs, and with its score where the task's can be forecast.
 
     Where no candidate keeps the budget with all rows, each takes as many as it has time for. Raises ConfigError
@@ -33,7 +42,7 @@ def choices_of(timer: Timer, costs: Costs, seen: Seen, started: float, memory: i
     left = None if timer.budget is None else timer.budget - (time.perf_counter() - started)
     every = len(timer.prepared.train)
     rows = _rows(timer, costs, left, every)
-    known = _scores(timer, rows, seen) if timer.prepared.task.forecasts else {}
+    known = _scores(timer, rows, seen, pilots or {}) if timer.prepared.task.forecasts else {}
     found = []
     for pair, number in rows.items():
         cost, unknown = (
@@ -61,14 +70,18 @@ def _rows(timer: Timer, costs: Costs, left: float | None, every: int) -> dict[Pa
     return {pair: every if number is None else number for pair, number in most.items()}
 
 
-def _scores(timer: Timer, rows: Mapping[Pair, int], seen: Seen) -> dict[Pair, dict[str, Any]]:
+def _scores(
+    timer: Timer, rows: Mapping[Pair, int], seen: Seen, pilots: Mapping[Pair, Pilot]
+) -> dict[Pair, dict[str, Any]]:
     """Return the forecast score of every candidate with its number of rows, and why."""
     looks = {key: seen(*key) for key in dict.fromkeys((pair[0], number) for pair, number in rows.items())}
     records, judged = {}, {}
     for pair, number in rows.items():
         look = looks[pair[0], number]
         assert look is not None
-        records[pair], judged[pair] = record_of(pair, look, timer.prepared, timer.metric, number), look
+        record, judged[pair] = record_of(pair, look, timer.prepared, timer.metric, number), look
+        tried = pilots[pair].predictors() if pair in pilots else {}
+        records[pair] = replace(record, predictors=record.predictors | tried)
     found, every = scores(records), len(timer.prepared.train)
     return {
         pair: grown(score, judged[pair], rows[pair]) if rows[pair] < every else score

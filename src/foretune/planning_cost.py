@@ -76,8 +76,7 @@ class Timer:
         """Return what a fit costs by its number of training rows. Raises BackboneError and ConfigError."""
         from foretune.forecast import cost
 
-        options = self.recipe.options if strategy_name == self.recipe.strategy else {}
-        recipe = self.recipe.with_changes(backbone=backbone, strategy=strategy_name, options=options)
+        recipe = self.recipe_of(backbone, strategy_name)
         strategy = make_strategy(strategy_name, recipe, self.prepared.task)
         view, task = replace(self.view, notes=[], warnings=[]), self.prepared.task
 
@@ -98,6 +97,11 @@ class Timer:
                 )  # fmt: skip
             finally:
                 job.events.close()
+
+    def recipe_of(self, backbone: str, strategy: str) -> Recipe:
+        """Return the recipe of a candidate; the strategy's options are those of the one that they were given for."""
+        options = self.recipe.options if strategy == self.recipe.strategy else {}
+        return self.recipe.with_changes(backbone=backbone, strategy=strategy, options=options)
 
     def needs(self, found: Cost) -> float:
         """Return the seconds that a fit takes from now on: planned inside it, its start lies behind."""

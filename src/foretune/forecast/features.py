@@ -22,8 +22,8 @@ Floats = NDArray[np.float64]
 #: Tried and left out: nearest neighbours, H-score, LogME, the curve's slope, classes and tokens. Leaving one data
 #: set out (44 outcomes of 6 sets), none made the error or the ranking better by more than noise.
 COVARIATES = ("probe", "layers", "examples")
-#: A short fine-tuning of this candidate less the probe, and the same for the same strategy on the same data, a
-#: mean over the backbones that were tried.
+#: A short fine-tuning of this candidate less the probe on the very same rows, and the same for the same strategy on
+#: the same data, a mean over the backbones that were tried.
 PILOTS = ("pilot", "peers")
 #: The least spread that a covariate is measured in, where the default of 0.1 is too small: a factor of e examples.
 LEAST_SPREAD = {"examples": 1.0}
@@ -63,10 +63,12 @@ def covariates(candidate: Candidate) -> dict[str, float]:
     """Return the numbers that are there, on scales on which effects add up. Raises DataError without a probe."""
     given, start = candidate.predictors, anchor(candidate)
     found = {"probe": start, "examples": math.log(max(candidate.n, 1))}
-    beside = {"layers": "probe_last", "pilot": "pilot"}
-    return found | {
-        name: logit(given[key], candidate.n) - start for name, key in beside.items() if key in given
-    }
+    if "probe_last" in given:
+        found["layers"] = logit(given["probe_last"], candidate.n) - start
+    if "pilot" in given:
+        beside = logit(given["pilot_probe"], candidate.n) if "pilot_probe" in given else start
+        found["pilot"] = logit(given["pilot"], candidate.n) - beside
+    return found
 
 
 def table(candidates: Sequence[Candidate]) -> list[dict[str, float]]:
