@@ -15,7 +15,12 @@ from foretune.evaluation.image_baselines import image_baselines, pixel_features
 from foretune.evaluation.image_scores import ImageScores
 from foretune.evaluation.image_sections import thumbnail
 from foretune.recipe import Recipe
-from foretune.tasks.image_classification import ImageClassification
+from foretune.strategies.base import Settings, Workload
+from foretune.strategies.full import Full
+from foretune.strategies.linear_probe import LinearProbe
+from foretune.strategies.lora import Lora
+from foretune.strategies.top_layers import TopLayers
+from foretune.tasks.image_classification import BATCH, ImageClassification
 
 COLUMNS = Columns("path", "label", "as told")
 
@@ -79,6 +84,21 @@ def test_examples_copies_stay_together_and_the_state_comes_back(table, task):
     assert len(set(task.groups(examples))) == 6 and task.texts(examples) == []
     again = ImageClassification.from_state(task.state())
     assert again.labels == ("ant", "bee") and again.columns.text == "path"
+
+
+@pytest.mark.parametrize("strategy", (Full, LinearProbe, TopLayers, Lora))
+@pytest.mark.parametrize("count", (20, 4_000, 100_000))
+def test_a_step_reads_tens_of_pictures_whatever_the_strategy(task, strategy, count):
+    work = Workload(count, count, 2, "images")
+    given = strategy().defaults(work)
+    found = task.adjusted(given, work)
+    assert found.batch_tokens == BATCH < given.batch_tokens
+    assert (found.lr, found.epochs, found.layer_decay) == (given.lr, given.epochs, given.layer_decay)
+
+
+def test_a_strategys_smaller_batch_is_kept(task):
+    settings = Settings(lr=1e-3, epochs=2, batch_tokens=4)
+    assert task.adjusted(settings, Workload(100, 100, 2, "images")) == settings
 
 
 def test_paths_count_from_the_tables_folder(table, task, tmp_path):

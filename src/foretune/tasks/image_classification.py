@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 
     from foretune.backbones.base import Backbone
     from foretune.recipe import Recipe
+    from foretune.strategies.base import Settings, Workload
 
+BATCH = 32  # pictures of a step
 SHEET = 12  # pictures on the report's contact sheet
 
 
@@ -97,6 +99,10 @@ class ImageClassification(TextClassification):
             f"{where}: {counted(len(rows), 'picture')} of {len(other):,} also in the training data "
             f"({row_list(rows)}); the score will be too good; fix: drop them there"
         ]
+
+    def adjusted(self, settings: Settings, work: Workload) -> Settings:
+        """Return the settings with steps of at most `BATCH` pictures: a strategy's batch is made for tokens."""
+        return replace(settings, batch_tokens=min(settings.batch_tokens, BATCH))
 
     def examples(self, table: pd.DataFrame, *, where: str, need_targets: bool = True) -> Examples:
         """Read paths and, where needed, label ids."""
