@@ -84,6 +84,8 @@ def judge(lines: Sequence[Line]) -> dict[str, Any]:
     """Return the result of every method, of every data set, and the cost of planning."""
     methods: dict[str, Tally] = {}
     sets: dict[str, Tally] = {}
+    _judge_pilots(methods, lines)
+    lines = [replace(line, outcome=_unpiloted(line.outcome)) for line in lines]
     for name in sorted({line.outcome.data for line in lines}):
         others = [line.outcome for line in lines if line.outcome.data != name]
         model = QualityModel.fit(others)
@@ -111,6 +113,25 @@ def judge(lines: Sequence[Line]) -> dict[str, Any]:
         "ceiling": measured_again([line.outcome for line in lines]),
         "cost": cost_share(lines),
     }
+
+
+def _judge_pilots(methods: dict[str, Tally], lines: Sequence[Line]) -> None:
+    """Forecast the data sets that have pilots with and without them, each left out."""
+    piloted = sorted({line.outcome.data for line in lines if "pilot" in line.outcome.predictors})
+    for name in piloted:
+        for label, known in (("with pilots", lambda o: o), ("the same sets without", _unpiloted)):
+            held = [known(line.outcome) for line in lines if line.outcome.data == name]
+            model = QualityModel.fit([known(line.outcome) for line in lines if line.outcome.data != name])
+            made = model.predict_all([_blind(outcome) for outcome in held])
+            tally = methods.setdefault(f"Foretune, {label}", Tally.empty())
+            tally.forecast(made, held)
+            tally.rank([forecast.value for forecast in made], held)
+
+
+def _unpiloted(outcome: Outcome) -> Outcome:
+    """Return an outcome without what a pilot of it came to."""
+    kept = {name: value for name, value in outcome.predictors.items() if not name.startswith("pilot")}
+    return replace(outcome, predictors=kept)
 
 
 def _blind(outcome: Outcome) -> Outcome:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -107,7 +107,7 @@ class Timer:
         """Return the seconds that a fit takes from now on: planned inside it, its start lies behind."""
         return found.seconds - (found.begun if self.inside else 0.0)
 
-    def most_rows(self, found: dict[int, Cost], left: float) -> int | None:
+    def most_rows(self, found: Mapping[int, Cost], left: float) -> int | None:
         """Return the largest number of rows with which a fit is done in `left` seconds; None where there is none."""
         fitting = [rows for rows, each in found.items() if self.needs(each) <= ROOM * left]
         return max(fitting, default=None)
@@ -116,6 +116,7 @@ class Timer:
 def fewest(prepared: Prepared) -> int:
     """Return the fewest training rows that are worth a fit: two of each class, and no fewer than a plan needs."""
     targets = prepared.train.targets
-    plain = targets is not None and targets.ndim == 1 and targets.dtype.kind in "iu"
-    classes = len(np.unique(targets)) if plain else 0
+    classes = 0
+    if targets is not None and targets.ndim == 1 and targets.dtype.kind in "iu":
+        classes = len(np.unique(targets))
     return min(max(FEWEST, 2 * classes), len(prepared.train))

@@ -87,6 +87,29 @@ def test_where_they_do_not_it_ranks_by_chance_and_says_so_by_its_width(program, 
     assert abs(ours["tau"]) < 0.35 and ours["half_width"] > 0.1 and ours["coverage"]["value"] > 0.8
 
 
+def test_pilots_are_judged_beside_the_same_sets_without(program, tmp_path) -> None:
+    """Pilots that know more than the probe: the gain of fine-tuning differs from set to set, and they see it."""
+    made, rng = lines(sets=8), np.random.default_rng(1)
+    for line in made:
+        score = line["metrics"]["test"]["accuracy"]
+        known = line["predictors"] = dict(line["predictors"])
+        if line["strategy"] == "full":
+            drift = 1.5 * float(np.sin(7 * int(line["data"][3:]) + len(line["backbone"])))
+            score["value"] = _share(math.log(score["value"] / (1.001 - score["value"])) + drift)
+            if line["data"] != "set7":
+                known |= {"pilot": rng.binomial(400, score["value"]) / 400, "pilot_probe": known["probe"]}
+    found = judged(program, tmp_path, made)["methods"]
+    given, without = found["Foretune, with pilots"], found["Foretune, the same sets without"]
+    assert given["coverage"]["n"] == without["coverage"]["n"] == 42  # of 7 of the 8 sets
+    assert given["error"] < 0.8 * without["error"] and given["tau"] > without["tau"]
+    plain = [
+        line | {"predictors": {k: v for k, v in line["predictors"].items() if "pilot" not in k}}
+        for line in made
+    ]
+    again = judged(program, tmp_path, plain)["methods"]
+    assert "Foretune, with pilots" not in again and again["Foretune"] == found["Foretune"]
+
+
 def test_no_score_of_the_set_left_out_reaches_its_forecast(program, tmp_path, monkeypatch) -> None:
     predict, asked = program.QualityModel.predict_all, []
 
