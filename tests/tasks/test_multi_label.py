@@ -3,12 +3,15 @@
 import random
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import foretune
+from foretune.data.columns import Columns
 from foretune.errors import ConfigError, DataError
+from foretune.recipe import Recipe
 from foretune.tasks.base import Examples
-from foretune.tasks.multi_label import MostWrong, _weights
+from foretune.tasks.multi_label import MostWrong, MultiLabel, _weights
 
 MEANING = {"good": "praise", "bad": "blame", "food": "kitchen", "room": "house"}
 
@@ -112,3 +115,20 @@ def test_an_unknown_label_is_named(model):
 def test_a_column_that_is_not_read_is_no_silent_option(model, given):
     with pytest.raises(ConfigError, match="multi-label reads no such column"):
         model.evaluate(reviews(10), **given)
+
+
+def test_semicolons_separate_labels_also_where_none_stands_in_another_cell():
+    """Whoever asks for several labels per text and writes "a; b" does not mean one label."""
+    columns = Columns("text", "labels", "")
+    table = pd.DataFrame({"text": ["one", "two", "three"], "labels": ["a; b", "c;d", "e"]})
+    assert MultiLabel.from_table(table, columns, Recipe()).labels == ("a", "b", "c", "d", "e")
+    table = pd.DataFrame({"text": ["one", "two", "three"], "labels": ["Toys, Games", "Books", "Home"]})
+    assert MultiLabel.from_table(table, columns, Recipe()).labels == ("Books", "Home", "Toys, Games")
+
+
+def test_rare_labels_are_named_as_they_are_written():
+    table = pd.DataFrame({"text": ["one", "two"], "labels": [["good"], ["good", "bad"]]})
+    warnings = MultiLabel.audit(table, Columns("text", "labels", ""), where="train")
+    assert (
+        "train: labels on fewer than 5 rows: 'bad' (1), 'good' (2); add rows, or leave them out" in warnings
+    )

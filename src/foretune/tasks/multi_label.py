@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 FEWEST = 5  # rows with a label, below which a warning names it
 STRONGEST = 100.0  # at most, as the weight of a rare label's rows
 SHOWN = ("micro_f1", "macro_f1", "subset_accuracy")  # of the baselines
+SURE = (";", "|", "；")  # separate labels also where none of them stands in another cell
 
 
 @TASKS.register("multi-label")
@@ -63,7 +64,11 @@ class MultiLabel(Task):
         separator = _separator(table, columns)
         lists = label_lists(table, columns, separator=separator, where=where)
         names, counts = np.unique([name for row in lists for name in row], return_counts=True)
-        rare = [f"{name!r} ({count})" for name, count in zip(names, counts, strict=True) if count < FEWEST]
+        rare = [
+            f"{name!r} ({count})"
+            for name, count in zip(names.tolist(), counts, strict=True)
+            if count < FEWEST
+        ]
         if rare:
             warnings.append(
                 f"{where}: labels on fewer than {FEWEST} rows: {listed(rare, 10)}; add rows, or leave them out"
@@ -237,7 +242,12 @@ class MostWrong:
 
 
 def _separator(table: pd.DataFrame, columns: Columns) -> str | None:
-    return None if columns.target is None else label_separator(table[columns.target].tolist())
+    """Return what separates labels: what is believed to, else a mark that hardly stands in a label's name."""
+    if columns.target is None:
+        return None
+    cells = table[columns.target].tolist()
+    sure = (mark for mark in SURE if any(isinstance(cell, str) and mark in cell for cell in cells))
+    return label_separator(cells) or next(sure, None)
 
 
 def _flags(lists: Sequence[Sequence[str]], names: Sequence[str], where: str) -> np.ndarray:
