@@ -82,6 +82,8 @@ def assemble(
             f"The data have no target, and {strategy.name} learns from one. Name it with --target, or choose "
             "--strategy zero-shot, which compares texts with the names of the labels."
         )
+    if train_set.targets is not None:
+        task.check_learnable(backbone, prepared.train, train_set)
     store = train_set.store
     classes = int(task.model_options().get("num_labels", 1))
     work = Workload(len(store), int(store.lengths.sum()), classes, backbone.unit)

@@ -98,7 +98,7 @@ def test_characters_of_transcripts():
         characters_of(["a|b"])
 
 
-def encoded(models, texts, seconds, training=False):
+def encoded(models, texts, seconds):
     columns = Columns("path", "text", "")
     task = SpeechRecognition(columns, characters_of(texts), max(seconds), SpeechOptions())
     backbone = load_speech_backbone(models("wav2vec2"), characters=task.characters, offline=True)
@@ -106,8 +106,7 @@ def encoded(models, texts, seconds, training=False):
     draw = np.random.default_rng(0)
     sounds = [Wave(draw.standard_normal(round(s * 16_000)).astype(np.float32), 16_000) for s in seconds]
     examples = Examples(sounds, np.array(texts, dtype=object), np.arange(1, len(texts) + 1))
-    found = task.encode(backbone, examples, max_length=1000, truncation="head", training=training)
-    return task, backbone, examples, found
+    return task, backbone, examples, task.encode(backbone, examples, max_length=1000, truncation="head")
 
 
 def test_ctc_loss_is_the_models_own(models):
@@ -131,8 +130,35 @@ def test_greedy_letters_do_not_hear_the_padding(models):
 
 
 def test_transcripts_that_no_frames_can_hold_are_named(models):
+    task, *given = encoded(models, ["hi", "hello " * 20], [0.9, 0.3])
     with pytest.raises(DataError, match=r"1 of 2 transcripts are too long.*one letter per frame.*row 2"):
-        encoded(models, ["hi", "hello " * 20], [0.9, 0.3], training=True)
+        task.check_learnable(*given)
+
+
+def test_transcripts_of_another_language_are_named(models):
+    task, backbone, examples, found = encoded(models, ["hi lo", "low hill"], [0.9, 0.9])
+    task.check_learnable(backbone, examples, found)
+    other = Examples(examples.inputs, np.array(["你好 hi", "你们都好"], dtype=object), examples.rows)
+    with pytest.raises(DataError, match=r"67% of the letters .* not in the vocabulary of wav2vec2"):
+        task.check_learnable(backbone, other, found)
+
+
+@pytest.mark.parametrize("strategy", ["full", "linear-probe"])
+def test_what_cannot_be_learnt_ends_a_run_before_training(fast, models, strategy, tmp_path, make_tone):
+    rows = ["path,text"]
+    for i in range(12):
+        soundfile.write(tmp_path / f"{i}.wav", make_tone("high", 0.4, i), 16_000)
+        rows.append(f"{i}.wav,{'hi ' * (80 if i < 10 else 1)}")
+    (tmp_path / "list.csv").write_text("\n".join(rows) + "\n")
+    with pytest.raises(DataError, match="too long for how short their sounds are"):
+        foretune.fit(
+            tmp_path / "list.csv",
+            output=tmp_path / "run",
+            backbone=models("wav2vec2"),
+            task="speech-recognition",
+            **SETTINGS | {"strategy": strategy},
+        )
+    assert not (tmp_path / "run").exists()
 
 
 def test_transcripts_that_cannot_be_learnt_are_scored_all_the_same(models, writer_folder):

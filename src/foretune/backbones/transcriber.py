@@ -17,6 +17,7 @@ from foretune.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from foretune.data.store import RaggedStore
 
+MOST_UNKNOWN = 0.5  # of the letters of training transcripts
 CTC, SEQ2SEQ = "ctc", "seq2seq"
 BLANK, UNKNOWN, BETWEEN = "[PAD]", "[UNK]", "|"  # as wav2vec 2.0 names them; the blank is the padding token
 
@@ -97,6 +98,21 @@ def character_tokenizer(characters: str) -> Any:
             word_delimiter_token=BETWEEN,
             bos_token=None,
             eos_token=None,
+        )
+
+
+def check_letters(labels: RaggedStore, writer: Transcriber, name: str) -> None:
+    """Raise DataError where most letters of the transcripts are none of the vocabulary of the model `name`."""
+    unknown = writer.tokenizer.unk_token_id
+    if writer.way != CTC or unknown is None:
+        return
+    share = sum(int((labels[row] == unknown).sum()) for row in range(len(labels))) / max(
+        labels.lengths.sum(), 1
+    )
+    if share > MOST_UNKNOWN:
+        raise DataError(
+            f"{share:.0%} of the letters of the transcripts are not in the vocabulary of {name}. Take a backbone for "
+            "their language, or one that was not trained to write yet: it learns the letters of the transcripts."
         )
 
 

@@ -259,6 +259,9 @@ class Task(ABC):
         store = backbone.preprocess(examples.inputs, max_length=max_length, truncation=truncation)
         return Encoded(store, examples.targets)
 
+    def check_learnable(self, backbone: Backbone, examples: Examples, encoded: Encoded) -> None:  # noqa: B027
+        """Raise DataError for training examples that this backbone cannot learn from; others it may still score."""
+
     def adjusted(self, settings: Settings, work: Workload) -> Settings:
         """Return a strategy's settings as this task needs them; those that the user gives come before."""
         return settings

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from foretune.backbones.transcriber import CTC, Transcriber, characters_of, check_room
+from foretune.backbones.transcriber import CTC, Transcriber, characters_of, check_letters, check_room
 from foretune.data.columns import Columns
 from foretune.data.paired_store import IGNORED, LabelRows
 from foretune.data.sound_augment import SoundAugmentation
@@ -176,11 +176,7 @@ class SpeechRecognition(Task):
         training: bool = False,
         seed: int = 0,
     ) -> Encoded:
-        """Return the sounds as a store with the ids of what is said.
-
-        Raises DataError for training transcripts that cannot be learnt. Others can still be scored: their error
-        rates need no room, and a decoder's perplexity is that of the tokens it could write.
-        """
+        """Return the sounds as a store with the ids of what is said; a decoder's, as many as it can write."""
         model = cast("SpeechBackbone", backbone)
         store = model.preprocess(examples.inputs, max_length=max_length, truncation=truncation)
         store = store.augmented(self.options) if training else store
@@ -190,11 +186,17 @@ class SpeechRecognition(Task):
         self.scores_untuned = not model.new_head  # type: ignore[misc]
         if examples.targets is None:
             return Encoded(store, info=model.writer)
-        labels = model.labels(examples.targets.tolist(), cut=not training)
-        if training:
-            check_room(store.lengths, labels, model.longest_written, examples.rows)
+        labels = model.labels(examples.targets.tolist(), cut=True)
         self.longest = self.longest or int(labels.lengths.max())
         return Encoded(store.labelled(labels), LabelRows(labels), info=model.writer)
+
+    def check_learnable(self, backbone: Backbone, examples: Examples, encoded: Encoded) -> None:
+        """Raise DataError for transcripts that are too long to be written, or mostly of unknown letters."""
+        model = cast("SpeechBackbone", backbone)
+        assert examples.targets is not None
+        labels = model.labels(examples.targets.tolist())
+        check_room(encoded.store.lengths, labels, model.longest_written, examples.rows)
+        check_letters(labels, model.writer, model.name)
 
     def adjusted(self, settings: Settings, work: Workload) -> Settings:
         """Return the settings with batches of several sounds."""
