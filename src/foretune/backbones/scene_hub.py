@@ -148,11 +148,10 @@ def _corners(boxes: Tensor) -> Tensor:
 
 def _look(processor: Any | None) -> Look:
     """Return how pixels are scaled: as by the processor, of which some (RT-DETR's) only divide by 255."""
-    if processor is not None and not getattr(processor, "do_normalize", True):
-        mean, std = [0.0] * 3, [1.0] * 3
-    else:
-        mean, std = (getattr(processor, name, None) for name in ("image_mean", "image_std"))
-    return replace(look_at(mean or MEAN, std or STD), reverse=reverses(processor))
+    scaled = processor is None or getattr(processor, "do_normalize", True)
+    mean, std = (getattr(processor, name, None) for name in ("image_mean", "image_std"))
+    look = look_at(mean or MEAN, std or STD) if scaled else look_at((0.0,) * 3, (1.0,) * 3)
+    return replace(look, reverse=reverses(processor))
 
 
 def load_hub_scene(folder: Path, source: Source, kind: str, options: dict[str, Any]) -> HubSceneBackbone:
