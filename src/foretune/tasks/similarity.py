@@ -199,7 +199,7 @@ def ranking_scores(queries: Any, documents: Any, numbers: np.ndarray) -> Retriev
 def _down_to(order: np.ndarray, wanted: set[int]) -> list[int]:
     """Return a ranking down to the last document that is wanted: what comes behind it changes no score."""
     last = int(np.flatnonzero(np.isin(order, list(wanted)))[-1])
-    return order[: last + 1].tolist()  # type: ignore[no-any-return]
+    return order[: last + 1].tolist()
 
 
 def _right(numbers: np.ndarray) -> dict[int, set[int]]:
