@@ -45,7 +45,7 @@ class Recipe:
     truncation: str = "head"
     class_weights: str | dict[str, float] = "none"  # "none", "auto" or label -> weight
     metric: str | None = None  # early stopping and the best checkpoint follow it
-    patience: int = 3  # evaluations without improvement before stopping
+    patience: int | None = None  # evaluations without gain before stopping; None: 3, and never for a probe
     rows: int | None = None  # training rows drawn of those there are; None: all of them
     seed: int = 0
     precision: str = "auto"

@@ -35,13 +35,12 @@ class PhaseSchedule:
 def schedule(loop: Loop) -> list[PhaseSchedule]:
     """Return what each phase of the loop will do."""
     found = []
-    patience = loop.job.recipe.patience
     evaluated = loop.job.dev is not None and loop.job.dev_store is not None
     for number, (first, last) in enumerate(pairwise([0, *map(int, loop.ends)])):
         steps, start = last - first, loop.starts[number]
         every = max(loop.every, steps // FROZEN_EVALUATIONS) if start == HEAD else loop.every
         most = -(-steps // every) if evaluated else 0
-        done, gains = expected_evaluations(most, patience if last == loop.total else 0)
+        done, gains = expected_evaluations(most, loop.patience(number) if last == loop.total else 0)
         share = done / most if most else 1.0
         found.append(PhaseSchedule(number, loop.phases[number], start, steps * share, done, gains))
     return found

@@ -27,6 +27,7 @@ from foretune.training.step import Stepper
 EVALUATION_SHARE = 0.2  # of the training time that evaluations on dev may take before they become rarer
 FROZEN_EVALUATIONS = 10  # at most in a phase whose backbone is frozen: epochs take milliseconds
 CLOSING_MARGIN = 1.2  # on the time that evaluation, baselines and saving are expected to take
+PATIENCE = 3  # evaluations without gain, where layers train
 BACKWARD = 2  # a backward pass costs about twice its forward pass
 
 
@@ -249,8 +250,19 @@ class Loop:
             state.best, state.best_step = value, state.step
             self.checkpoints.save_best(self._weights(), state.step)
         state.evaluations_without_gain = 0 if gain else state.evaluations_without_gain + 1
-        patience = job.recipe.patience
+        patience = self.patience(len(self.phases) - 1)
         state.stopped_early = last_phase and 0 < patience <= state.evaluations_without_gain
+
+    def patience(self, number: int) -> int:
+        """Return the evaluations without gain after which phase `number` stops; 0 for never.
+
+        Where only a head trains, its epochs take milliseconds, and a small dev set's accuracy stands still while
+        the loss still falls: stopping would save nothing and has cost up to 14 points.
+        """
+        given = self.job.recipe.patience
+        quick = self.frozen[number] == HEAD and not self.job.train_store.varies
+        usual = 0 if quick else PATIENCE
+        return usual if given is None else given
 
     def _use_best(self) -> None:
         """Put the best weights into the model, unless they are the last ones."""
