@@ -52,7 +52,7 @@ CASES = (
         rate=1e-4, batch=32, options=("--task", "image-classification"),
     ),
     Case(
-        "yesno", "transcript", "wer", WHISPER, "peer_writing.whisper", Cut(45, 5, 10, 3), Cut(45, 5, 10, 10),
+        "yesno", "transcript", "wer", WHISPER, "peer_writing.whisper", Cut(30, 5, 10, 3), Cut(45, 5, 10, 10),
         rate=1e-5, options=("--task", "speech-recognition"),
     ),
     Case(
