@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from foretune.recipe import Recipe
     from foretune.strategies.base import Settings, Workload
 
-BATCH = 16  # sounds of a step at least, as far as they fit into …
+BATCH, FEWEST = 16, 4  # sounds of a step at least (fewer of small sets), as far as they fit into …
 MOST_FRAMES = 8192  # … so many frames
 PROBE_RATE = 16_000  # of the sounds on which a saved model is tried
 
@@ -170,8 +170,13 @@ class MistakenSounds(ConfidentMistakes):
 
 
 def several(settings: Settings, work: Workload) -> Settings:
-    """Return settings whose batches hold at least `BATCH` sounds of the usual length, where `MOST_FRAMES` allow it."""
-    wanted = min(BATCH * work.tokens // max(work.examples, 1), MOST_FRAMES)
+    """Return settings whose batches hold at least `BATCH` sounds of the usual length, where `MOST_FRAMES` allow it.
+
+    Of fewer than 64 sounds a quarter: with Whisper tiny.en on 30 clips (yesno) 2 steps an epoch taught nothing in 3
+    epochs, word error rate 352 %; 5 steps left 1 %.
+    """
+    sounds = min(max(work.examples // 4, FEWEST), BATCH)
+    wanted = min(sounds * work.tokens // max(work.examples, 1), MOST_FRAMES)
     return replace(settings, batch_tokens=max(settings.batch_tokens, wanted))
 
 
