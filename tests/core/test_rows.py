@@ -1,5 +1,7 @@
 """Fits and plans on a part of the training rows: what is drawn, what it costs, and what is said of it."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -175,6 +177,24 @@ def test_a_budget_splits_off_what_can_be_scored_in_time_and_the_fit_splits_alike
     given = {"device": "cpu", "precision": "fp32", "offline": True, "epochs": 1.0}
     model = foretune.fit(rows(1000), plan=found, output=tmp_path / "run", **given)
     assert model.record["data"]["sizes"]["test"] == 30 and model.recipe.held_out_rows == 30
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("budget", [60, 120])
+def test_real_budgets_are_kept_with_many_rows(rows, tmp_path, budget):
+    """The bundled backbone, everything left open; a machine too slow for it says in time what would do."""
+    data = [row | {"text": f"{row['text']} {n}"} for n, row in enumerate(rows(30_000))]
+    began = time.perf_counter()
+    try:
+        model = foretune.fit(data, budget=budget, output=tmp_path / "run", device="cpu", offline=True)
+    except ConfigError as error:
+        assert "smallest --budget that would do" in str(error) and not (tmp_path / "run").exists()
+    else:
+        sizes = model.record["data"]["sizes"]
+        assert sizes["dev"] == sizes["test"] == 10 * budget and sizes["train"] <= 30_000 - 20 * budget
+        assert foretune.load(tmp_path / "run").predict(["good film"])
+        assert model.record["timings"]["total_seconds"] <= 1.05 * budget
+    assert time.perf_counter() - began <= 1.15 * budget  # with loading once more
 
 
 def test_inside_a_fit_what_lies_behind_does_not_count(prepared, rows):
