@@ -160,7 +160,10 @@ Metric = Annotated[
 Patience = Annotated[
     int | None,
     _option(
-        _TRAINING, "--patience", metavar="N", help="Stop after N evaluations without gain; 0: never (3; a probe: 0)."
+        _TRAINING,
+        "--patience",
+        metavar="N",
+        help="Stop after N evaluations without gain; 0: never (3; a probe: 0).",
     ),
 ]
 Seed = Annotated[int | None, _option(_TRAINING, "--seed", metavar="N", help="Of split, head and order (0).")]

@@ -176,3 +176,28 @@ def test_boxes_of_models_that_ignore_the_mask_are_relative_to_the_canvas(name, t
         found = backbone.forward(batch)[0, :, -4:]
         boxes = backbone.model(pixel_values=backbone.numbers(batch)).pred_boxes[0] * 256
     torch.testing.assert_close((found[:, :2] + found[:, 2:]) / 2, boxes[:, :2], atol=1e-3, rtol=0)
+
+
+def test_a_detectors_loss_adds_up_over_parts_of_a_batch(network):
+    """One large box in one picture, three small ones in another: together and one after the other."""
+    import torch
+
+    from foretune.backbones.scene_load import load_scene_backbone
+
+    names = {0: "disc", 1: "bar"}
+    options = {"num_labels": 2, "id2label": names, "label2id": {v: k for k, v in names.items()}}
+    backbone = load_scene_backbone(
+        network(), auto_class="AutoModelForObjectDetection", options=options, offline=True
+    )
+    model = backbone.model.train()
+    backbone.train_above(0)
+    numbers = torch.randn(2, 3, 96, 96)
+    large = {"boxes": torch.tensor([[4.0, 4.0, 90.0, 90.0]]), "labels": torch.tensor([0])}
+    corners = [[2.0, 2.0, 8.0, 8.0], [40.0, 40.0, 47.0, 45.0], [70.0, 20.0, 76.0, 30.0]]
+    small = {"boxes": torch.tensor(corners), "labels": torch.tensor([1, 0, 1])}
+    none = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.long)}
+    for targets in ([large, small], [small, none], [none, large]):
+        objects = [len(each["boxes"]) for each in targets]
+        whole = model(numbers, targets)[1] * max(sum(objects), 1)
+        parts = [model(numbers[i : i + 1], targets[i : i + 1])[1] * max(objects[i], 1) for i in range(2)]
+        torch.testing.assert_close(whole, sum(parts), rtol=1e-4, atol=1e-5)

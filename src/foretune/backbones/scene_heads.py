@@ -19,6 +19,9 @@ from foretune.errors import BackboneError
 POOLS = (1, 2, 3, 6)  # places per side of pyramid pooling (Zhao et al. 2017, section 3.2)
 GROUPS = 32  # of group norm (Wu and He 2018)
 TRIED = (96, 160)  # height and width (pixels) of what a network is tried on: multiples of 32, as canvases are
+PLACES = (
+    9.0  # that hold an object, at most: those within 1.5 strides of its centre (Tian et al. 2019, version 4)
+)
 STRIDES = (8, 16, 32)  # of a detector's maps; plain Vision Transformers have one, which is resized to them
 
 
@@ -120,6 +123,27 @@ class TrunkPyramid(nn.Module):
         return self.pyramid(_named(self.trunk(numbers)))
 
 
+class ObjectsHead(FCOSHead):
+    """FCOS's head, with a loss that is a sum over places divided by the objects times `PLACES`.
+
+    FCOS divides by the places that hold an object, whose number depends on the boxes' sizes: means over parts of
+    a batch then do not add up to that of the whole, and accumulated gradients would differ from those of one step.
+    """
+
+    def compute_loss(
+        self,
+        targets: list[dict[str, Tensor]],
+        head_outputs: dict[str, Tensor],
+        anchors: list[Tensor],
+        matched_idxs: list[Tensor],
+    ) -> dict[str, Tensor]:
+        """Return the three losses, each the mean over objects."""
+        parts = super().compute_loss(targets, head_outputs, anchors, matched_idxs)
+        places = max(sum(int((matched >= 0).sum()) for matched in matched_idxs), 1)
+        objects = max(sum(len(each["boxes"]) for each in targets), 1)
+        return {name: value * (places / (objects * PLACES)) for name, value in parts.items()}
+
+
 class Detector(FCOS):
     """FCOS (Tian et al. 2019) of torchvision on any trunk, with a lighter head.
 
@@ -131,7 +155,7 @@ class Detector(FCOS):
         super().__init__(
             TrunkPyramid(trunk, width), classes,
             anchor_generator=AnchorGenerator(sizes, ((1.0,),) * len(sizes)),
-            head=FCOSHead(width, 1, classes, convolutions),
+            head=ObjectsHead(width, 1, classes, convolutions),
         )  # fmt: skip
 
     def forward(
