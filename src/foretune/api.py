@@ -78,6 +78,7 @@ def fit(
     given = with_backbone(given, prepared.task.name, _open(recipe, options))
     if limit is not None and asked_plan is None and _open(recipe, options):
         asked_plan = _budget_plan(given, prepared, _open(recipe, options), limit, started, read, listeners)
+    planning = max(time.perf_counter() - began - read, 0.0)  # no part of what the plan forecasts
     chosen = given if asked_plan is None else _follow(given, asked_plan, prepared, _open(recipe, options))
     if chosen.rows is not None and given.rows is None:
         prepared = _fewer(prepared, chosen)
@@ -103,7 +104,7 @@ def fit(
             loop = Loop(job, stop, found if resume else None)
             del found  # the loop lets go of it, too
             progress = loop.run()
-        return _finish(job, prepared, progress, started, asked, asked_plan)
+        return _finish(job, prepared, progress, (started, planning), asked, asked_plan)
     finally:
         job.events.close()
 
@@ -305,9 +306,14 @@ def _finished(folder: Path, recipe: Recipe, asked: str) -> Model:
 
 
 def _finish(
-    job: Job, prepared: Prepared, progress: Progress, started: float, asked: str, plan: Plan | None
+    job: Job,
+    prepared: Prepared,
+    progress: Progress,
+    clock: tuple[float, float],
+    asked: str,
+    plan: Plan | None,
 ) -> Model:
-    """Evaluate, save, report; then delete the checkpoints."""
+    """Evaluate, save, report; then delete the checkpoints. `clock`: when the fit began, seconds spent on planning."""
     from foretune.outcome import outcome
 
     job.strategy.finish(job.backbone)
@@ -315,7 +321,7 @@ def _finish(
     job.backbone.fold_embeddings()
     job.backbone.model.eval()
     model = Model(job.backbone, job.task, job.recipe, job.runtime, {"asked": asked}, None)
-    outcome(model, job, prepared, progress, started, plan)
+    outcome(model, job, prepared, progress, *clock, plan)
     shutil.rmtree(job.checkpoints_folder, ignore_errors=True)
     job.events.emit("end", output=str(job.folder), result=result(model))
     return model

@@ -34,11 +34,18 @@ LENGTHS = ("tokens", "frames")  # units of which an example has many
 
 
 def outcome(
-    model: Model, job: Job, prepared: Prepared, progress: Progress, started: float, plan: Plan | None = None
+    model: Model,
+    job: Job,
+    prepared: Prepared,
+    progress: Progress,
+    started: float,
+    planning: float,
+    plan: Plan | None = None,
 ) -> None:
     """Fill `model.record`, save the artefact and write report.html into the job's folder.
 
-    Where nothing is held out there are no metrics, no baselines and no report.
+    `planning`: seconds since `started` that went on a plan, which are no part of what it forecast. Where nothing is
+    held out there are no metrics, no baselines and no report.
     """
     clock = time.perf_counter()
     prepared.notes.extend(model.tune(prepared.dev, job.dev_set) if prepared.dev is not None else [])
@@ -68,6 +75,7 @@ def outcome(
     probes = replace(seen.take(np.arange(min(artifact.PROBES, len(seen)))), targets=None)
     model.record["timings"] = {
         "evaluation_seconds": evaluated,
+        "planning_seconds": planning,
         "total_seconds": time.perf_counter() - started,
     }
     choice = None if plan is None else promised(plan, job)
@@ -95,11 +103,16 @@ def held_to(choice: Choice, record: dict[str, Any], metric: str) -> dict[str, An
         "metric": metric,
         "score": {**_promised_score(choice), "outcome": score},
         "inside": None if math.isnan(choice.value) else choice.low <= score <= choice.high,
-        "seconds": {"forecast": choice.seconds, "outcome": record["timings"]["total_seconds"]},
+        "seconds": {"forecast": choice.seconds, "outcome": _own_seconds(record)},
         "peak_memory_bytes": {
             "forecast": choice.peak_memory_bytes, "outcome": record["train"]["peak_memory_bytes"]
         },
     }  # fmt: skip
+
+
+def _own_seconds(record: dict[str, Any]) -> float:
+    """Return the seconds of the fit itself, without those of planning."""
+    return float(record["timings"]["total_seconds"] - record["timings"]["planning_seconds"])
 
 
 def _promised_score(choice: Choice) -> dict[str, float | None]:
@@ -121,7 +134,7 @@ def _entry(model: Model, job: Job, prepared: Prepared, choice: Choice | None) ->
         classes=int(job.task.model_options().get("num_labels", 0)), tokens=float(job.train_store.lengths.mean()),
         backbone=job.recipe.backbone, backbone_fingerprint=job.backbone.fingerprint(), strategy=job.strategy.name,
         metric=job.metric, n_test=len(held_out[1]), predictors=known.get("predictors", {}),
-        score=record["metrics"][held_out[0]][job.metric]["value"], seconds=record["timings"]["total_seconds"],
+        score=record["metrics"][held_out[0]][job.metric]["value"], seconds=_own_seconds(record),
         peak_memory_bytes=record["train"]["peak_memory_bytes"], promise=promise, version=foretune.__version__,
         machine=_machine(job), date=datetime.now(UTC).date().isoformat(),
     )  # fmt: skip

@@ -241,5 +241,8 @@ def test_a_budget_alone_plans_first(fit, rows, tiny, quick_costs, tmp_path, monk
     monkeypatch.setattr(planning, "backbones_of", lambda *args: ([str(tiny)], []))
     monkeypatch.setattr(planning, "strategies_of", lambda names: ["linear-probe", "full"])
     model = fit(tmp_path / "run", rows(160), budget="20s", backbone=..., test_fraction=0.1)
+    took = model.record["timings"]
+    held = model.record["forecast"]["seconds"]["outcome"]
+    assert took["planning_seconds"] > 0 and held == took["total_seconds"] - took["planning_seconds"]
     assert model.record["strategy"] == "linear-probe"  # full would need 50 s
     assert json.loads((tmp_path / "run/plan.json").read_text())["best"]["strategy"] == "linear-probe"
