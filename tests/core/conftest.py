@@ -210,3 +210,15 @@ def events():
         return [line for line in lines if kind in (None, line["event"])]
 
     return read
+
+
+@pytest.fixture
+def prepared():
+    """Return a function that prepares data as a fit does; keyword arguments are the recipe's."""
+    from foretune.prepare import prepare
+    from foretune.recipe import Recipe
+
+    def make(data, **options):
+        return prepare(data, None, None, Recipe(offline=True, **options))
+
+    return make

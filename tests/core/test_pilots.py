@@ -12,20 +12,11 @@ from foretune.forecast.cost import Cost
 from foretune.forecast.features import covariates, logit
 from foretune.forecast.records import Candidate
 from foretune.planning_pilot import Pilot, halves, pilot, probe_of
-from foretune.prepare import prepare
 from foretune.recipe import Recipe
 from foretune.strategies import import_strategies
 from foretune.training.inference import Runtime
 
 STRATEGIES = ("linear-probe", "full", "top-layers")
-
-
-@pytest.fixture
-def prepared(rows):
-    def make(data, **options):
-        return prepare(data, None, None, Recipe(offline=True, **options))
-
-    return make
 
 
 def test_halves_share_nothing_and_hold_every_class(prepared, rows):

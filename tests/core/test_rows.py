@@ -15,14 +15,6 @@ from foretune.prepare import prepare, sample_words, sampled
 from foretune.recipe import Recipe
 
 
-@pytest.fixture
-def prepared(rows):
-    def make(data, **options):
-        return prepare(data, None, None, Recipe(offline=True, **options))
-
-    return make
-
-
 def test_rows_are_drawn_stratified_with_the_seed(prepared, rows):
     data = rows(300) + [{"text": f"a rare thing {n} here", "label": "rare"} for n in range(30)]
     whole = prepared(data)

@@ -57,22 +57,21 @@ def test_a_map_as_high_as_it_has_channels_is_not_turned():
     assert not Trunk(Maps()).last
 
 
-def test_networks_of_one_size_are_refused_when_they_are_loaded(tmp_path):
-    """Not in the first step, by an assertion of timm's."""
+def written(folder, name, side, **sizes):
+    """Write a random network of timm, built for pictures of one side, as a folder that the hub would hold."""
     from safetensors.torch import save_file
 
-    sizes = {"embed_dim": 16, "num_heads": 2, "img_size": 56}
-    model = timm.create_model("vit_small_patch14_dinov2", pretrained=False, num_classes=5, **sizes)
-    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, tmp_path / "model.safetensors")
-    inner = {
-        "mean": [0.5] * 3,
-        "std": [0.5] * 3,
-        "input_size": [3, 56, 56],
-        "num_classes": 5,
-        "first_conv": None,
-    }
-    config = {"architecture": "vit_small_patch14_dinov2", "num_classes": 5, "model_args": sizes}
-    (tmp_path / "config.json").write_text(json.dumps(config | {"pretrained_cfg": inner}))
+    model = timm.create_model(name, pretrained=False, num_classes=5, **sizes)
+    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / "model.safetensors")
+    inner = {"mean": [0.5] * 3, "std": [0.5] * 3, "input_size": [3, side, side]}
+    inner |= {"num_classes": 5, "first_conv": None}
+    config = {"architecture": name, "num_classes": 5, "model_args": sizes, "pretrained_cfg": inner}
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def test_networks_of_one_size_are_refused_when_they_are_loaded(tmp_path):
+    """Not in the first step, by an assertion of timm's."""
+    written(tmp_path, "vit_small_patch14_dinov2", 56, embed_dim=16, num_heads=2, img_size=56)
     with pytest.raises(BackboneError, match=r"does not read pictures of any size.*patch size \(14\)"):
         load_scene_backbone(
             str(tmp_path), auto_class="AutoModelForSemanticSegmentation", options=LABELS, offline=True
@@ -80,21 +79,8 @@ def test_networks_of_one_size_are_refused_when_they_are_loaded(tmp_path):
 
 
 def test_a_detr_on_maps_with_channels_last_is_refused(tmp_path):
-    from safetensors.torch import save_file
-
     sizes = {"embed_dim": 8, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 2, 2]}
-    name = "swin_tiny_patch4_window7_224"
-    model = timm.create_model(name, pretrained=False, num_classes=5, **sizes)
-    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, tmp_path / "model.safetensors")
-    inner = {
-        "mean": [0.5] * 3,
-        "std": [0.5] * 3,
-        "input_size": [3, 224, 224],
-        "num_classes": 5,
-        "first_conv": None,
-    }
-    config = {"architecture": name, "num_classes": 5, "model_args": sizes, "pretrained_cfg": inner}
-    (tmp_path / "config.json").write_text(json.dumps(config))
+    written(tmp_path, "swin_tiny_patch4_window7_224", 224, **sizes)
 
     def load(head):
         given = LABELS | {"head": head}
@@ -180,14 +166,8 @@ def test_boxes_of_models_that_ignore_the_mask_are_relative_to_the_canvas(name, t
 
 def test_a_detectors_loss_adds_up_over_parts_of_a_batch(network):
     """One large box in one picture, three small ones in another: together and one after the other."""
-    import torch
-
-    from foretune.backbones.scene_load import load_scene_backbone
-
-    names = {0: "disc", 1: "bar"}
-    options = {"num_labels": 2, "id2label": names, "label2id": {v: k for k, v in names.items()}}
     backbone = load_scene_backbone(
-        network(), auto_class="AutoModelForObjectDetection", options=options, offline=True
+        network(), auto_class="AutoModelForObjectDetection", options=LABELS, offline=True
     )
     model = backbone.model.train()
     backbone.train_above(0)
