@@ -16,7 +16,6 @@ from foretune.assemble import assemble, load_backbone, with_backbone
 from foretune.errors import ConfigError
 from foretune.forecast.plan import Plan, parse_bytes, parse_duration
 from foretune.model import Model
-from foretune.outcome import promised
 from foretune.prepare import Prepared, metric_of, prepare, sample_words, sampled, source_name
 from foretune.recipe import Recipe
 from foretune.strategies import import_strategies
@@ -78,7 +77,7 @@ def fit(
     given = with_backbone(given, prepared.task.name, _open(recipe, options))
     if limit is not None and asked_plan is None and _open(recipe, options):
         asked_plan = _budget_plan(given, prepared, _open(recipe, options), limit, started, read, listeners)
-    planning = max(time.perf_counter() - began - read, 0.0)  # no part of what the plan forecasts
+    planning = time.perf_counter() - began - read  # no part of what the plan forecasts
     chosen = given if asked_plan is None else _follow(given, asked_plan, prepared, _open(recipe, options))
     if chosen.rows is not None and given.rows is None:
         prepared = _fewer(prepared, chosen)
@@ -215,8 +214,7 @@ def _follow(recipe: Recipe, plan: Plan, prepared: Prepared, left_open: set[str])
             "Make one for these: foretune plan DATA."
         )
     chosen = recipe.with_changes(**{name: getattr(plan.best, name) for name in left_open})
-    pair = (chosen.backbone, chosen.strategy)
-    own = next((c for c in plan.candidates if (c.backbone, c.strategy) == pair), plan.best)
+    own = plan.candidate(chosen.backbone, chosen.strategy) or plan.best
     return chosen if own.rows is None or chosen.rows is not None else chosen.with_changes(rows=own.rows)
 
 
@@ -231,7 +229,7 @@ def _closing(plan: Plan | None, job: Job, prepared: Prepared) -> float:
     """Return the seconds expected after training: evaluation, baselines, saving; measured where no plan says so."""
     from foretune.forecast.cost import forecast_cost
 
-    own = None if plan is None else promised(plan, job)
+    own = None if plan is None else plan.candidate(job.recipe.backbone, job.strategy.name)
     parts = forecast_cost(job, prepared, limit_seconds=1.0).parts if own is None else own.parts
     return sum(parts.get(name, 0.0) for name in CLOSING)
 

@@ -78,7 +78,7 @@ def outcome(
         "planning_seconds": planning,
         "total_seconds": time.perf_counter() - started,
     }
-    choice = None if plan is None else promised(plan, job)
+    choice = None if plan is None else plan.candidate(job.recipe.backbone, job.strategy.name)
     if choice is not None and results:
         model.record["forecast"] = held_to(choice, model.record, job.metric)
     if results:  # before the artefact, whose record marks the run as finished
@@ -88,12 +88,6 @@ def outcome(
         note = ledger.record(_entry(model, job, prepared, choice))
         if note is not None:
             job.events.emit("warning", text=note)
-
-
-def promised(plan: Plan, job: Job) -> Choice | None:
-    """Return what the plan said of this run: the candidate of its backbone and strategy, if there is one."""
-    own = (job.recipe.backbone, job.strategy.name)
-    return next((c for c in plan.candidates if (c.backbone, c.strategy) == own), None)
 
 
 def held_to(choice: Choice, record: dict[str, Any], metric: str) -> dict[str, Any]:

@@ -14,12 +14,12 @@ import torch
 from torch import nn
 
 from foretune.backbones.scene import look_at
+from foretune.backbones.scene_heads import STRIDES
 from foretune.backbones.scene_hub import HubSceneBackbone
 from foretune.backbones.source import Source
 from foretune.backbones.text import quiet
 from foretune.errors import BackboneError
 
-STRIDES = (8, 16, 32)
 WIDTH = 128  # channels; RT-DETR has 256, on far larger machines
 HEADS, DECODERS, QUERIES, DENOISING = 4, 3, 100, 50  # of RT-DETR: 8, 6, 300, 100
 

@@ -19,9 +19,7 @@ from foretune.errors import BackboneError
 POOLS = (1, 2, 3, 6)  # places per side of pyramid pooling (Zhao et al. 2017, section 3.2)
 GROUPS = 32  # of group norm (Wu and He 2018)
 TRIED = (96, 160)  # height and width (pixels) of what a network is tried on: multiples of 32, as canvases are
-PLACES = (
-    9.0  # that hold an object, at most: those within 1.5 strides of its centre (Tian et al. 2019, version 4)
-)
+PLACES = 9.0  # that hold an object, at most: within 1.5 strides of its centre (Tian et al. 2019, version 4)
 STRIDES = (8, 16, 32)  # of a detector's maps; plain Vision Transformers have one, which is resized to them
 
 

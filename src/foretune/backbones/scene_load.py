@@ -22,8 +22,7 @@ def load_scene_backbone(
     """Load a network with a new head for masks or boxes, or a fine-tuned one with its own.
 
     `options`: num_labels, id2label … of the new head, empty to keep the saved one; `head` of a detector on timm:
-    auto, fcos or detr. Raises BackboneError, and
-    ConfigError where timm or torchvision is not installed.
+    auto, fcos or detr. Raises BackboneError, and ConfigError where timm or torchvision is not installed.
     """
     import torch
 

@@ -81,6 +81,10 @@ class Plan:
         """Return the candidate to take."""
         return self.candidates[0]
 
+    def candidate(self, backbone: str, strategy: str) -> Choice | None:
+        """Return what the plan says of a backbone and a strategy, if it weighed them."""
+        return next((c for c in self.candidates if (c.backbone, c.strategy) == (backbone, strategy)), None)
+
     def to_json(self) -> dict[str, Any]:
         """Return the object that `plan --json` prints and `fit --plan` reads."""
         values = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "candidates"}

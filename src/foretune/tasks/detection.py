@@ -79,8 +79,8 @@ class Detection(SceneTask):
             raise DataError(
                 "The training pictures hold no boxes. Expected at least some objects with their labels."
             )
-        side = cls.read_options(recipe)
-        return cls(tuple(map(str, names)), columns, side, cls.options_of(recipe).head)
+        options = cls.options_of(recipe)
+        return cls(tuple(map(str, names)), columns, options.side, options.head)
 
     def state(self) -> dict[str, Any]:
         """Return label names, columns and the pictures' side."""

@@ -71,11 +71,7 @@ class QuestionAnswering(Task):
 
     @classmethod
     def from_table(cls, table: pd.DataFrame, columns: Columns, recipe: Recipe) -> QuestionAnswering:
-        """Note whether there are questions without an answer. Raises ConfigError for class weights."""
-        if recipe.class_weights != "none":
-            raise ConfigError(
-                "Class weights are for classification, not for question-answering. Leave them out."
-            )
+        """Note whether there are questions without an answer. Raises DataError where no question has one."""
         answers = read_questions(table, columns, where="train").answers
         if not any(answers):
             raise DataError(

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from foretune.backbones.scene import SceneBackbone
     from foretune.data.columns import Columns
-    from foretune.recipe import Recipe
     from foretune.strategies.base import Settings, Workload
 
 
@@ -52,13 +51,6 @@ class SceneTask(Task):
     def labels(self) -> tuple[str, ...]:
         """Return the label names in the order of their numbers."""
         return self.names
-
-    @classmethod
-    def read_options(cls, recipe: Recipe) -> int:
-        """Return the side. Raises ConfigError for class weights, which these tasks do not have."""
-        if recipe.class_weights != "none":
-            raise ConfigError(f"The task {cls.name} has no class weights. Leave --class-weights out.")
-        return int(cls.options_of(recipe).side)
 
     @classmethod
     def audit(cls, table: pd.DataFrame, columns: Columns, *, where: str) -> list[str]:

@@ -57,7 +57,7 @@ class Segmentation(SceneTask):
     @classmethod
     def from_table(cls, table: pd.DataFrame, columns: Columns, recipe: Recipe) -> Segmentation:
         """Take the classes that the table's reader found, else every id that the masks hold."""
-        return cls(_classes(table, columns), columns, cls.read_options(recipe))
+        return cls(_classes(table, columns), columns, cls.options_of(recipe).side)
 
     def state(self) -> dict[str, Any]:
         """Return classes, columns and the pictures' side."""

@@ -69,11 +69,7 @@ class TokenLabelling(Task):
 
     @classmethod
     def from_table(cls, table: pd.DataFrame, columns: Columns, recipe: Recipe) -> TokenLabelling:
-        """Learn the labels of the training table. Raises ConfigError for class weights, which it does not take."""
-        if recipe.class_weights != "none":
-            raise ConfigError(
-                "Class weights are for classification, not for token-labelling. Leave them out."
-            )
+        """Learn the labels of the training table."""
         data = read_tagged(table, columns, where="train")
         return cls(learn_labels(data, cls.options_of(recipe).labels, "train"), columns)
 
