@@ -73,6 +73,23 @@ def test_normalisation_takes_punctuation_before_articles() -> None:
     assert normalise_answer("  The  “A.” team's an-the ") == "“ ” teams anthe"
 
 
+@given(
+    st.text("abtheTHE .,-é'", max_size=16),
+    st.lists(st.text("abtheTHE .,-é'", min_size=1, max_size=16), min_size=1, max_size=3),
+)
+@settings(max_examples=100, deadline=None)
+def test_torchmetrics_agrees_on_english(prediction: str, answers: list[str]) -> None:
+    squad = pytest.importorskip("torchmetrics.functional.text").squad
+    # The official script gives no F1 to two empty answers in SQuAD 1.1; version 2, which we follow, does.
+    answers = [answer for answer in answers if normalise_answer(answer)] or ["a bat"]
+    scores = squad(
+        [{"prediction_text": prediction, "id": "1"}],
+        [{"id": "1", "answers": {"text": answers, "answer_start": [0] * len(answers)}}],
+    )
+    expected = (float(scores["exact_match"]) / 100, float(scores["f1"]) / 100)
+    assert score_answer(prediction, answers, "en") == pytest.approx(expected)
+
+
 @pytest.mark.parametrize(
     "text",
     [
