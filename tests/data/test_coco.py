@@ -199,7 +199,7 @@ def test_sizes_are_compared_with_the_files(tmp_path):
     table = read_coco(write(tmp_path, []))
     check_coco_sizes(table)
     Image.new("RGB", (41, 30)).save(table["path"][1])
-    with pytest.raises(DataError, match=r"1 picture .* id 2: 40 x 30 in the json, 41 x 30 in the file"):
+    with pytest.raises(DataError, match=r"1 picture .* id 2: 40 x 30 in the data, 41 x 30 in the file"):
         check_coco_sizes(table)
 
 

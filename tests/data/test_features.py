@@ -60,6 +60,13 @@ def test_lists_of_numbers_become_lists_of_names(note):
 
 
 def test_other_notes_change_nothing():
-    notes = {"a": {"_type": "Value", "dtype": "int64"}, "b": {"c": CLASSES}, "d": []}
+    notes = {"a": {"_type": "Value", "dtype": "int64"}, "b": {"c": {"_type": "Value"}}, "d": []}
     table = pd.DataFrame({"a": [1], "b": [{"c": 1}], "d": [[1]]})
     assert with_class_names(table, notes).equals(table)
+
+
+def test_classes_deep_in_records_and_numbers_beside_them():
+    notes = {"objects": {"bbox": {"_type": "List", "feature": {"_type": "Value"}}, "category": [CLASSES]}}
+    cell = {"bbox": [[1, 2, 3, 4]], "category": [1], "more": 7}
+    found = with_class_names(pd.DataFrame({"objects": [cell, None]}), notes)["objects"].tolist()
+    assert found == [{"bbox": [[1, 2, 3, 4]], "category": ["dog"], "more": 7}, None]

@@ -212,3 +212,20 @@ def test_what_does_not_fit_is_named(boxes_table, network, fitted, options, tmp_p
         foretune.fit(changed(width=7), **given)
     with pytest.raises(BackboneError, match="is a fine-tuned detection model"):
         foretune.fit(boxes_table, **given | {"backbone": str(fitted.path)})
+
+
+def test_boxes_in_columns_train_too(boxes_table, network, tmp_path):
+    """A table of lists, with a box beyond the edge and one without area, as nobody's json has checked them."""
+    table = boxes_table[["path", "boxes", "labels"]].copy()
+    table["boxes"] = [[*row, (60, 40, 90, 4), (5, 5, 0, 3)] for row in table["boxes"]]
+    table["labels"] = [[*row, "bar", "bar"] for row in table["labels"]]
+    table.attrs = {}
+    model = foretune.fit(
+        table, output=tmp_path / "run", backbone=network(), epochs=0.5, batch_tokens=4, device="cpu", offline=True,
+        precision="fp32", dev_fraction=0.2, test_fraction=0.2,
+    )  # fmt: skip
+    assert model.labels == ("bar", "disc")
+    said = model.record["warnings"]
+    assert any("12 boxes cut off at the edge" in text for text in said), said
+    assert any("12 boxes without area left out" in text for text in said)
+    assert sum(c["support"] for c in model.evaluate(table)["classes"]) == 36 + 12

@@ -59,7 +59,7 @@ class SceneBackbone(ImageBackbone):
 
     def __init__(self, name: str, model: nn.Module, trunk: nn.Module, look: Look, source: Source) -> None:
         super().__init__(name, model, look, source)
-        self.trunk, self.sample_size = trunk, SAMPLE
+        self.trunk, self.sample_size, self.seen = trunk, SAMPLE, False
         self._slots = find_layers(trunk)
         self.layers_changed()
 
@@ -85,6 +85,7 @@ class SceneBackbone(ImageBackbone):
 
     def like(self, store: SceneStore) -> None:
         """Count the work of a picture at the size that pictures of `store` are read at."""
+        self.seen = True  # real pictures
         height, width = store.sizes[0].tolist()
         self.sample_size = store.canvas or rounded_up(store.fitted((height, width)))
 

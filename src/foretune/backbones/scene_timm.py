@@ -106,7 +106,7 @@ def load_timm_scene(
         from foretune.backbones.scene_detr import load_detr
 
         own = _normalised(config)
-        own["out_indices"] = list(_levels(own["architecture"], LEVELS[kind]))
+        own["out_indices"] = list(_levels(own, LEVELS[kind]))
         network = _network({"model_args": {}, **own}, folder, source.name)
         if Trunk(network).last:
             raise BackboneError(
@@ -140,7 +140,7 @@ def _described(config: dict[str, Any], kind: str, options: dict[str, Any]) -> di
     return {
         KIND: kind,
         "architecture": config["architecture"],
-        "out_indices": list(_levels(config["architecture"], LEVELS[kind])),
+        "out_indices": list(_levels(config, LEVELS[kind])),
         "width": WIDTH,
         "convolutions": CONVOLUTIONS,
         "label_names": [names[number] for number in sorted(names)],
@@ -191,12 +191,13 @@ def _network(config: dict[str, Any], folder: Path | None, name: str) -> Any:
     return network
 
 
-def _levels(architecture: str, wanted: Sequence[int]) -> tuple[int, ...]:
+def _levels(config: dict[str, Any], wanted: Sequence[int]) -> tuple[int, ...]:
     """Return which of the network's maps the head reads: those of the wanted strides, else the last two."""
     import timm
 
+    arguments = {**config.get("model_args", {}), "pretrained": False, "features_only": True}
     with torch.device("meta"):
-        network: Any = timm.create_model(architecture, features_only=True, pretrained=False)
+        network: Any = timm.create_model(config["architecture"], **arguments)
     strides = [each["reduction"] for each in network.feature_info.info]
     by_stride = {stride: index for index, stride in enumerate(strides)}
     found = tuple(by_stride[stride] for stride in wanted if stride in by_stride)

@@ -34,18 +34,19 @@ def media_kinds(notes: Notes) -> dict[str, str]:
 
 
 def with_class_names(frame: pd.DataFrame, notes: Notes) -> pd.DataFrame:
-    """Return the table with class names in place of class numbers, also in lists of them (the tags of tokens).
+    """Return the table with class names in place of class numbers, also in lists and records (tags, objects).
 
     Any number that is no class (the hub's test sets use -1) is a hidden label, so missing.
     """
     for column, note in notes.items():
         if column not in frame:
             continue
-        names, inner = _names(note), _names(_inner(note))
+        names = _names(note)
         if names:
             frame = frame.assign(**{column: frame[column].map(dict(enumerate(names)))})
-        elif inner:
-            frame = frame.assign(**{column: [_named(cell, inner) for cell in frame[column].tolist()]})
+        elif _holds_classes(note):
+            cells = [_named(cell, note) for cell in frame[column].tolist()]
+            frame = frame.assign(**{column: _column(cells, frame)})
     return frame
 
 
@@ -65,8 +66,33 @@ def _names(note: Any) -> list[str]:
     return [str(name) for name in (names.values() if isinstance(names, dict) else names or [])]
 
 
-def _named(numbers: Any, names: list[str]) -> list[str | None] | None:
-    """Return class names for a list of class numbers; a missing list stays missing."""
-    if numbers is None or not hasattr(numbers, "__len__"):
-        return None
-    return [names[number] if 0 <= number < len(names) else None for number in numbers]
+def _fields(note: Any) -> Notes:
+    """Return the notes of a record's fields."""
+    return note if isinstance(note, dict) and "_type" not in note else {}
+
+
+def _holds_classes(note: Any) -> bool:
+    inner = _inner(note)
+    return bool(_names(note)) or any(
+        map(_holds_classes, [*_fields(note).values(), *([inner] if inner else [])])
+    )
+
+
+def _named(cell: Any, note: Any) -> Any:
+    """Return a cell with class names for class numbers, however deep; a missing one stays missing."""
+    if names := _names(note):
+        known = isinstance(cell, int | float) or hasattr(cell, "__index__")
+        return names[int(cell)] if known and 0 <= cell < len(names) else None
+    inner = _inner(note)
+    if isinstance(cell, dict):  # a record, or a list of records kept as a record of lists
+        notes = _fields(note) or {key: [value] for key, value in _fields(inner).items()}
+        return {key: _named(value, notes[key]) if key in notes else value for key, value in cell.items()}
+    if inner is None or cell is None or isinstance(cell, str) or not hasattr(cell, "__len__"):
+        return cell
+    return [_named(item, inner) for item in cell]
+
+
+def _column(cells: list[Any], frame: pd.DataFrame) -> pd.Series:
+    import pandas as pd
+
+    return pd.Series(cells, index=frame.index, dtype=object)

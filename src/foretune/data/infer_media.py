@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from foretune.data.columns import TARGET_NAMES, Columns, check_classes, named_target
 from foretune.data.mask_columns import mask_columns
 from foretune.data.media import AUDIO, IMAGE, NOUNS, Media, media_of, path_columns
+from foretune.data.objects import BOXES, holds_boxes
 from foretune.data.profile import profile
 from foretune.data.sheet import Sheet
 from foretune.data.text import listed
@@ -21,8 +22,8 @@ MEDIA_TASKS = {
     IMAGE: ("image-classification", "detection", "segmentation"),
     AUDIO: ("audio-classification", "speech-recognition"),
 }
-#: The tasks of folders that hold more than classes, and their columns of targets.
-_FORMATS = {"coco": ("detection", "boxes"), "masks": ("segmentation", "mask")}
+#: The tasks of data that hold more than classes, and their columns of targets.
+_FORMATS = {"coco": ("detection", BOXES), "objects": ("detection", BOXES), "masks": ("segmentation", "mask")}
 #: Names of columns of transcripts that are no names of labels.
 _TRANSCRIPTS = tuple(name for name in _NAMES.split() if name not in TARGET_NAMES)
 _WORDS = 3  # in the median of a column: labels have fewer, transcripts as many or more
@@ -59,7 +60,7 @@ def infer_media(
 
 def _masks(table: pd.DataFrame, text: str | None, target: str | None, task: str) -> tuple[str, str] | None:
     """Return the columns of pictures and masks, or None where the table is for something else."""
-    if task not in ("auto", "segmentation") or table.attrs.get("format") in _FORMATS:
+    if task not in ("auto", "segmentation") or table.attrs.get("format") in _FORMATS or holds_boxes(table):
         return None
     paths = {name for _, name, _ in path_columns(table)}
     others = [str(name) for name in table.columns if str(name) not in paths]
@@ -72,7 +73,7 @@ def _masks(table: pd.DataFrame, text: str | None, target: str | None, task: str)
 def _chosen(
     table: pd.DataFrame, media: Media, target: str | None, task: str, need_target: bool
 ) -> tuple[str, Columns]:
-    form = _FORMATS.get(str(table.attrs.get("format", "")))
+    form = _FORMATS.get("objects" if holds_boxes(table) else str(table.attrs.get("format", "")))
     if form is not None and task in ("auto", form[0]):
         found, column = form[0], target or (form[1] if form[1] in table else None)
     else:

@@ -22,6 +22,7 @@ from foretune.data.files import (
     read_bytes,
 )
 from foretune.data.media_cells import unpacked_frame
+from foretune.data.objects import with_boxes
 from foretune.data.records import from_records, parse_json, parse_jsonl, parse_lines
 from foretune.data.text import counted
 from foretune.errors import DataError
@@ -51,8 +52,8 @@ def read_table(
     `owner/name:config`, of which `split` is taken. Cells of csv and tsv are strings, only empty ones missing; the
     other sources keep their types. Nothing is stripped.
     Lists in cells are Python lists; pictures and sounds in cells become paths, a column of translations one for each
-    language (`cells.unnested`). `attrs["format"]` names the format of a file that was read,
-    `attrs["folder"]` where it lies.
+    language (`cells.unnested`), a column of objects one of boxes and one of labels (`objects.with_boxes`).
+    `attrs["format"]` names the format of a file that was read, `attrs["folder"]` where it lies.
     Raises DataError naming the lines, rows or columns at fault; ConfigError for a wrong separator.
     """
     mark = check_separator(separator)
@@ -75,7 +76,7 @@ def _checked(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     frame = plain_cells(frame.reset_index(drop=True))
     frame.columns = names
     frame.attrs = attrs
-    return unnested(unpacked_frame(frame))
+    return with_boxes(unnested(unpacked_frame(frame)))
 
 
 def _from_path(source: str | os.PathLike[str], mark: str | None, offline: bool, split: str) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from foretune.evaluation.svg import escape
 def mask_sections(result: dict[str, Any], worst: Sequence[dict[str, Any]], names: Sequence[str]) -> list[str]:
     """Return the IoU of every class, and the worst pictures beside their true and predicted masks."""
     rows = [
-        [name, _interval(entry["iou"]), f"{entry['support']:,}"]
+        [name, _interval(entry["iou"], entry), f"{entry['support']:,}"]
         for name, entry in zip(names, result["per_class"], strict=True)
     ]
     note = "Intersection over union, in brackets its 95 % interval. Classes of few pixels vary most."
@@ -34,7 +34,7 @@ def mask_sections(result: dict[str, Any], worst: Sequence[dict[str, Any]], names
 def box_sections(result: dict[str, Any], worst: Sequence[dict[str, Any]], names: Sequence[str]) -> list[str]:
     """Return the average precision of every class, and the worst pictures with their boxes."""
     rows = [
-        [name, _interval(entry["ap"]), _interval(entry["ap50"]), f"{entry['support']:,}"]
+        [name, _interval(entry["ap"], entry), _interval(entry["ap50"], entry), f"{entry['support']:,}"]
         for name, entry in zip(names, result["classes"], strict=True)
     ]
     note = "Average precision by COCO's rules, in brackets its 95 % interval."
@@ -53,7 +53,9 @@ def box_sections(result: dict[str, Any], worst: Sequence[dict[str, Any]], names:
     return [each for each in (table, _pictures("Pictures and boxes", intro, figures, names)) if each]
 
 
-def _interval(score: dict[str, float]) -> str:
+def _interval(score: dict[str, float], entry: dict[str, Any]) -> str:
+    if not entry["support"] and score["high"] - score["low"] >= 1:
+        return "none held out"
     return f"{100 * score['value']:.1f} ({100 * score['low']:.1f} – {100 * score['high']:.1f})"
 
 

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from foretune.data.cells import is_list
 from foretune.data.coco import check_coco_sizes
 from foretune.data.columns import Columns
+from foretune.data.objects import LABELS, clean_rows
 from foretune.data.scene_store import NOTHING, BoxLists
 from foretune.data.scene_views import Jitter
-from foretune.data.text import listed
+from foretune.data.text import is_missing, listed
 from foretune.errors import ConfigError, DataError, did_you_mean
 from foretune.evaluation.detection import DETECTION_METRICS, DetectionScores
 from foretune.evaluation.matching import MOST_BOXES
@@ -74,8 +76,10 @@ class Detection(SceneTask):
     @classmethod
     def from_table(cls, table: pd.DataFrame, columns: Columns, recipe: Recipe) -> Detection:
         """Take the label names of the table's reader, else those that boxes have, sorted."""
-        names = table.attrs.get("labels") or sorted({name for row in table["labels"] for name in row})
-        if not names or not any(len(row) for row in table[columns.target]):
+        names = table.attrs.get("labels") or sorted(
+            {str(name) for row in table[LABELS] if is_list(row) for name in row}
+        )
+        if not names or not any(is_list(row) and row for row in table[columns.target]):
             raise DataError(
                 "The training pictures hold no boxes. Expected at least some objects with their labels."
             )
@@ -92,25 +96,23 @@ class Detection(SceneTask):
         return cls(tuple(state["labels"]), columns_of(state["columns"]), state["side"])
 
     @classmethod
-    def check_targets(cls, table: pd.DataFrame, columns: Columns, where: str) -> None:
-        """Raise DataError for rows whose boxes and labels differ in number, and pictures of other sizes."""
-        if "labels" not in table:
-            raise DataError(
-                f"{where}: there is no column labels beside the boxes. Expected a list of names per row."
-            )
-        pairs = zip(table[columns.target], table["labels"], strict=True)
-        wrong = [row for row, (boxes, labels) in enumerate(pairs, start=1) if len(boxes) != len(labels)]
-        if wrong:
-            raise DataError(f"{where}: rows {listed(wrong)} have another number of labels than of boxes.")
+    def check_targets(cls, table: pd.DataFrame, columns: Columns, where: str) -> Sequence[str]:
+        """Return warnings of boxes that were cut or left out.
+
+        Raises DataError for boxes that cannot be or are not named, and pictures of other sizes.
+        """
+        *_, warnings = _cleaned(table, columns, where)
         if {"width", "height"} <= set(table.columns):
             check_coco_sizes(table.assign(path=picture_paths(table, columns.text)))
+        return warnings
 
     def examples(self, table: pd.DataFrame, *, where: str, need_targets: bool = True) -> Examples:
         """Read the paths of pictures and, where needed, their boxes: (boxes, 6) each, see `BoxLists`."""
         targets = None
         if need_targets:
             targets = np.empty(len(table), dtype=object)
-            single = zip(table[self.columns.target], table["labels"], strict=True)
+            boxes, labels, _ = _cleaned(table, self.columns, where)
+            single = zip(boxes, labels, strict=True)
             for row, (boxes, labels) in enumerate(single):
                 targets[row] = self._boxes(boxes, labels, 0, where)
             if "crowd_boxes" in table:
@@ -212,6 +214,33 @@ class Detection(SceneTask):
         return box_baselines(
             train.targets.tolist(), sizes[0], held_out.targets.tolist(), sizes[1], len(self.names), seed
         )
+
+
+def _cleaned(
+    table: pd.DataFrame, columns: Columns, where: str
+) -> tuple[Sequence[Any], Sequence[Any], tuple[str, ...]]:
+    """Return the boxes and labels of every row, and warnings; the reader of COCO's json has cleaned its own.
+
+    Raises DataError for rows whose boxes and labels differ in number, and for boxes that cannot be.
+    """
+    if LABELS not in table:
+        raise DataError(
+            f"{where}: there is no column labels beside the boxes. Expected a list of names per row."
+        )
+    boxes, labels = (
+        [[] if is_missing(cell) else cell for cell in table[name]] for name in (columns.target, LABELS)
+    )
+    pairs = zip(boxes, labels, strict=True)
+    wrong = [
+        row
+        for row, pair in enumerate(pairs, start=1)
+        if not all(map(is_list, pair)) or len(pair[0]) != len(pair[1])
+    ]
+    if wrong:
+        raise DataError(f"{where}: rows {listed(wrong)} have another number of labels than of boxes.")
+    if table.attrs.get("format") == "coco":
+        return boxes, labels, ()
+    return clean_rows(picture_paths(table, columns.text), boxes, labels, where)
 
 
 class SceneSizes:

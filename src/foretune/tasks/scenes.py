@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -54,15 +55,14 @@ class SceneTask(Task):
 
     @classmethod
     def audit(cls, table: pd.DataFrame, columns: Columns, *, where: str) -> list[str]:
-        """Return what the reader of the table warned of. Raises DataError for broken files and wrong targets."""
+        """Return what the table's reader and its targets warn of. Raises DataError for broken files, wrong targets."""
         check_readable(picture_paths(table, columns.text), where)
-        if columns.target is not None:
-            cls.check_targets(table, columns, where)
-        return [f"{where}: {text}" for text in table.attrs.get("warnings", ())]
+        found = () if columns.target is None else cls.check_targets(table, columns, where)
+        return [*found, *(f"{where}: {text}" for text in table.attrs.get("warnings", ()))]
 
     @classmethod
-    def check_targets(cls, table: pd.DataFrame, columns: Columns, where: str) -> None:
-        """Raise DataError where targets cannot be used."""
+    def check_targets(cls, table: pd.DataFrame, columns: Columns, where: str) -> Sequence[str]:
+        """Return warnings about targets. Raises DataError where they cannot be used."""
         raise NotImplementedError
 
     @classmethod
@@ -106,7 +106,7 @@ class SceneTask(Task):
         targets = None if examples.targets is None else self.annotations(examples.targets)
         store = SceneStore(list(examples.inputs), self.side or None, targets)
         store = store.varied(self.jitter) if training else store
-        if targets is not None:
+        if training or (targets is not None and not backbone.seen):
             backbone.like(store)
         return Encoded(store, targets)
 

@@ -75,7 +75,7 @@ class Segmentation(SceneTask):
         return cls(classes, columns_of(state["columns"]), state["side"])
 
     @classmethod
-    def check_targets(cls, table: pd.DataFrame, columns: Columns, where: str) -> None:
+    def check_targets(cls, table: pd.DataFrame, columns: Columns, where: str) -> Sequence[str]:
         """Raise DataError naming the masks of other sizes or classes, and those that are broken."""
         paths = {
             "path": picture_paths(table, columns.text),
@@ -87,6 +87,7 @@ class Segmentation(SceneTask):
             check_masks(named)
         except DataError as error:
             raise DataError(f"{where}: {error}") from error
+        return ()
 
     def examples(self, table: pd.DataFrame, *, where: str, need_targets: bool = True) -> Examples:
         """Read the paths of pictures and, where needed, of masks."""

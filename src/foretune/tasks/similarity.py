@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from foretune.recipe import Recipe
 
 SHARPNESS = 20.0  # of cosines in the loss: sentence-transformers' MultipleNegativesRankingLoss
+JOINED = 0.5  # of the rows: beside a larger group too little is left for the other parts
 CHUNK = 256  # queries that are ranked at a time
 
 
@@ -93,8 +94,19 @@ class Similarity(Task):
         return None
 
     def groups(self, examples: Examples) -> list[str]:
-        """Return the documents: all queries of one stay on one side."""
-        return [second for _, second in examples.inputs]
+        """Return what holds rows together: a query's documents, and all queries of a document, stay on one side.
+
+        Where that joins more than `JOINED` of the rows, only the queries of a document stay together.
+        """
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
+        numbers = _numbers(examples.inputs)
+        queries, documents = numbers[:, 0], numbers[:, 1] + len(numbers)
+        edges = coo_array((np.ones(len(numbers)), (queries, documents)), shape=(2 * len(numbers),) * 2)
+        found = connected_components(edges, directed=False)[1][queries]
+        whole = np.bincount(found).max(initial=0) <= JOINED * len(numbers)
+        return [str(number) for number in (found if whole else documents).tolist()]
 
     def identities(self, examples: Examples) -> list[str]:
         """Return queries with their documents."""
