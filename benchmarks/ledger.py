@@ -6,8 +6,9 @@
     python benchmarks/forecast.py OUT.jsonl --ship src/foretune/forecast/shipped.jsonl.gz
 
 Outcomes that stand in OUT.jsonl already are not measured again, so that the program can be stopped at any
-time. `--weights` holds one folder per backbone (all but the bundled MiniLM). Every set is cut to texts of
-at most 64 tokens, a seeded sample of `n` training rows, 150 dev and at most 800 test rows.
+time. `--weights` holds one folder per backbone (all but the bundled MiniLM and those in ../shared/weights). Every
+set is cut to texts of at most 64 tokens, a seeded sample of `n` training rows, 150 dev (at most a quarter of what is
+not test) and at most 800 test rows. Pictures take `--sizes 200`, as few have more.
 """
 
 from __future__ import annotations
@@ -27,17 +28,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from data import table
+from data import ROOT, table
 
 MAX_TOKENS, DEV_ROWS, TEST_ROWS = 64, 150, 800
 MEASURED = ("predictors", "predictor_seconds", "tokens", "backbone_fingerprint")
 ENGLISH = ("minilm-l6", "minilm-l3", "bge-small-en", "granite-30m-en")
 CHINESE = ("roformer-zh-small", "minilm-l6", "minilm-l3", "bge-small-en")
+PICTURES = ("resnet18-imagenet", "tinyvit-5m")
 
 
 @dataclass(frozen=True)
 class Source:
-    """A set: its training file, its held-out file (None: both are drawn from the first), target column."""
+    """A set: its training file, its held-out file (None: both are drawn from the first), target column.
+
+    A set of pictures is a folder per class, without an ending.
+    """
 
     train: str
     test: str | None
@@ -55,6 +60,9 @@ SETS = {
     "amazon_kitchen": Source("text/amazon/kitchen.csv", None),
     "chnsenticorp": Source("text/chnsenticorp/train.csv", "text/chnsenticorp/test.csv", backbones=CHINESE),
     "tickets": Source("examples", None, "intent"),
+    "hymenoptera": Source("image/hymenoptera/train", "image/hymenoptera/val", backbones=PICTURES),
+    "flowers5": Source("image/flowers5/train", "image/flowers5/test", backbones=PICTURES),
+    "cifar10": Source("image/cifar10/train", "image/cifar10/test", backbones=PICTURES),
 }
 
 
@@ -94,13 +102,19 @@ def parts(name: str, n: int, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame,
         test = _frame(source.test, source.target).drop_duplicates("text")
         test = test.sample(min(TEST_ROWS, len(test)), random_state=seed)
         pool = pool[~pool["text"].isin(test["text"])]
-    dev, pool = pool.iloc[:DEV_ROWS], pool.iloc[DEV_ROWS:]
+    n_dev = min(DEV_ROWS, len(pool) // 4)
+    dev, pool = pool.iloc[:n_dev], pool.iloc[n_dev:]
     train = pool.iloc[:n]
     known = set(train["label"])  # a class that the sample lacks cannot be learnt or scored
     return train, dev[dev["label"].isin(known)], test[test["label"].isin(known)]
 
 
 def _frame(name: str, target: str) -> pd.DataFrame:
+    if (ROOT / name).is_dir():
+        from foretune.data.read import read_table
+
+        pictures = read_table(ROOT / name)
+        return pd.DataFrame({"text": pictures["path"].astype(str), "label": pictures["label"].astype(str)})
     if name == "examples":
         path = Path(__file__).resolve().parents[1] / "examples" / "support_tickets.csv"
         frame = pd.read_csv(path, keep_default_na=False)
@@ -114,7 +128,15 @@ def _frame(name: str, target: str) -> pd.DataFrame:
 
 def backbone_path(name: str, weights: Path) -> str:
     """Return what --backbone is given: the bundled model's name, or a folder."""
-    return name if name == "minilm-l6" else str(weights / name)
+    if name == "minilm-l6":
+        return name
+    shared = ROOT.parent / "weights" / name
+    return str(shared if shared.is_dir() else weights / name)
+
+
+def _cut(name: str) -> int | None:
+    """Return how many tokens are read of a set's texts; None for pictures."""
+    return None if SETS[name].backbones == PICTURES else MAX_TOKENS
 
 
 def measure(job: Job, weights: Path) -> dict[str, Any]:
@@ -126,12 +148,13 @@ def measure(job: Job, weights: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         model = foretune.fit(
             train, dev=dev, test=test, text="text", target="label", backbone=backbone_path(job.backbone, weights),
-            strategy=job.strategy, seed=job.seed, max_tokens=MAX_TOKENS, output=Path(folder) / "run", offline=True,
+            strategy=job.strategy, seed=job.seed, max_tokens=_cut(job.data), output=Path(folder) / "run", offline=True,
         )  # fmt: skip
         record = model.record
     return {
         "key": job.key, **asdict(job), "classes": int(train["label"].nunique()),
-        "train_rows": len(train), "test_rows": len(test), "metrics": record["metrics"],
+        "task": model.task.name, "train_rows": len(train), "dev_rows": len(dev), "test_rows": len(test),
+        "metrics": record["metrics"],
         "baselines": {name: scores.get("accuracy") for name, scores in record["baselines"].items()},
         "train": record["train"], "seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - cpu,
     }  # fmt: skip
@@ -213,7 +236,7 @@ def _ready(data: str, backbone: str, n: int, seed: int, weights: Path) -> tuple[
         backbone=backbone_path(backbone, weights),
         text="text",
         target="label",
-        max_tokens=MAX_TOKENS,
+        max_tokens=_cut(data),
         seed=seed,
         offline=True,
     )

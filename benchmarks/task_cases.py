@@ -70,7 +70,7 @@ CASES = (
         Cut(3600, 400, 1000, 30), batch=32, options=("--task", "image-classification", *PROBE),
     ),
     Case(
-        "bccd", "boxes", "map", RESNET, "peer_media.detection", Cut(100, 12, 40, 3), Cut(262, 29, 73, 12), rate=5e-3,
+        "bccd", "boxes", "map", RESNET, "peer_media.detection", Cut(160, 20, 40, 6), Cut(262, 29, 73, 12), rate=5e-3,
         options=("--option", "side=256"),
     ),
     Case(

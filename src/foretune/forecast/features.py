@@ -109,6 +109,7 @@ class Scaling:
         numbers["local"] = local.astype(np.float64)
         levels = {
             "strategy": [candidate.strategy for candidate in candidates],
+            "task": [candidate.task for candidate in candidates],
             "backbone": [names.level(candidate) for candidate in candidates],
             "data": [candidate.data for candidate in candidates],
         }

@@ -1,7 +1,7 @@
 """The quality model: what score a backbone and a strategy will reach, learnt from measured outcomes.
 
 It forecasts the gain over the linear probe of the frozen features, on the logit scale: slopes on what was
-measured without training, random offsets of strategy, backbone and data set (`mixed`), and around it a
+measured without training, random offsets of strategy, task, backbone and data set (`mixed`), and around it a
 conformal interval from data sets the model has not seen (`conformal`). It is refitted from the ledger whenever needed.
 """
 
@@ -36,6 +36,8 @@ BLOCKS = (
     Block("pilot", 0.2, slopes=PILOTS),
     Block("strategy", 0.3, by=("strategy",)),
     Block("strategy and measured", 0.1, by=("strategy",), slopes=COVARIATES),
+    Block("task", 0.2, by=("task",)),
+    Block("task and strategy", 0.2, by=("task", "strategy")),
     Block("backbone", 0.2, by=("backbone",)),
     Block("backbone and strategy", 0.1, by=("backbone", "strategy")),
     Block("data", 0.2, by=("data",)),
@@ -44,6 +46,7 @@ BLOCKS = (
 )
 OWN = Block("own", 0.3, slopes=("local",))  # how the user's data differ from ours, on the whole
 LOCAL_WEIGHT = 3.0  # of a residual of the user's own data sets beside one of ours
+OTHER_TASK = 0.1  # weight of a residual of another task: those of pictures are twice those of texts
 LOCAL_MOST = 300  # latest outcomes of the user's that are used: the fit takes time in the cube of all
 Z90 = 1.6448536269514722
 
@@ -136,8 +139,10 @@ class QualityModel:
         for model, inside in self.folds:
             mean, variance = model.predict(rows)
             centres[inside], spreads[inside] = mean, np.sqrt(variance + model.residual**2 + noise)
+        same = self.model.rows.levels["task"][:, None] == rows.levels["task"][None]  # (n, m)
+        weights = self._weights[:, None] * np.where(same, 1.0, OTHER_TASK)
         bounds = [
-            cv_plus(centres[:, i], spreads[:, i], self.residuals, self._weights, self.level) for i in range(len(rows))
+            cv_plus(centres[:, i], spreads[:, i], self.residuals, weights[:, i], self.level) for i in range(len(rows))
         ]  # fmt: skip
         low, high = np.array(bounds).T
         return low, high

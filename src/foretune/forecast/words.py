@@ -50,8 +50,15 @@ def _probe(candidate: Candidate, value: float) -> Iterator[str]:
 
 
 def _strategy(model: QualityModel, candidate: Candidate) -> Iterator[str]:
-    if not np.any(model.model.rows.levels["strategy"] == candidate.strategy):
+    levels = model.model.rows.levels
+    same = levels["strategy"] == candidate.strategy
+    if not np.any(same):
         yield f"No outcome of {candidate.strategy} has been measured yet, so the interval is wider."
+    elif not np.any(same & (levels["task"] == candidate.task)):
+        yield (
+            f"No outcome of {candidate.strategy} in {candidate.task} has been measured yet: what it gained in other "
+            "tasks is counted, so the interval is wider."
+        )
 
 
 def _backbone(model: QualityModel, candidate: Candidate, row: Rows, slope: float) -> Iterator[str]:

@@ -51,7 +51,7 @@ class ImageClassification(TextClassification):
     pipeline = "image-classification"
     example = '"picture.jpg"'
     pools = False
-    forecasts = False
+    forecasts = True
     Options = Augmentation
 
     augmentation = Augmentation()
