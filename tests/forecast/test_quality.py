@@ -395,3 +395,25 @@ def test_four_times_the_examples_of_all_outcomes_are_no_reason_for_knowing_nothi
     known = replace(outcomes[0], data="another", n_test=200)
     near, far = model.predict_all([known, replace(known, n=4 * known.n)])
     assert near.high - near.low < far.high - far.low < 2 * (near.high - near.low) < 0.6
+
+
+# --- tasks ----------------------------------------------------------------------------------------------------
+
+
+def test_errors_of_another_task_hardly_count(known) -> None:
+    """Few and surprising outcomes of pictures make their own intervals wide, and leave those of texts as they are."""
+    pictures = [
+        replace(
+            outcome,
+            task="image-classification",
+            backbone=f"picture-{outcome.backbone}",
+            backbone_fingerprint="",
+        )
+        for outcome in world(5, 3, surprise=1.5, prefix="photos")
+    ]
+    texts, both = QualityModel.fit(known), QualityModel.fit([*known, *pictures])
+    new = {"task": "image-classification", "backbone": "picture-medium", "backbone_fingerprint": "p"}
+    assert width(both) < 1.5 * width(texts)
+    assert width(both, **new) > 1.5 * width(both)
+    told = texts.predict(candidate(**new)).why
+    assert any("No outcome of full in image-classification has been measured yet" in text for text in told)
