@@ -46,9 +46,7 @@ BLOCKS = (
 )
 OWN = Block("own", 0.3, slopes=("local",))  # how the user's data differ from ours, on the whole
 LOCAL_WEIGHT = 3.0  # of a residual of the user's own data sets beside one of ours
-OTHER_TASK = (
-    0.1  # weight of a residual of another task beside one of the same: errors of pictures were larger
-)
+OTHER_TASK = 0.1  # weight of a residual of another task beside one of the same
 LOCAL_MOST = 300  # latest outcomes of the user's that are used: the fit takes time in the cube of all
 Z90 = 1.6448536269514722
 
