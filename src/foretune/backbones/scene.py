@@ -59,7 +59,8 @@ class SceneBackbone(ImageBackbone):
 
     def __init__(self, name: str, model: nn.Module, trunk: nn.Module, look: Look, source: Source) -> None:
         super().__init__(name, model, look, source)
-        self.trunk, self.sample_size, self.seen = trunk, SAMPLE, False
+        self.trunk = trunk
+        self.sample_size: tuple[int, int] | None = None  # height and width (pixels), once there is a store
         self._slots = find_layers(trunk)
         self.layers_changed()
 
@@ -84,14 +85,14 @@ class SceneBackbone(ImageBackbone):
         return batch | {"pixels": batch["pixels"].permute(0, 3, 1, 2)}
 
     def like(self, store: SceneStore) -> None:
-        """Count the work of a picture at the size that pictures of `store` are read at."""
-        self.seen = True  # real pictures
-        height, width = store.sizes[0].tolist()
-        self.sample_size = store.canvas or rounded_up(store.fitted((height, width)))
+        """Count the work of a picture at the size that pictures of `store`, the first one, are read at."""
+        if self.sample_size is None:
+            height, width = store.sizes[0].tolist()
+            self.sample_size = store.canvas or rounded_up(store.fitted((height, width)))
 
     def _sample(self, n: int) -> dict[str, Tensor]:
         """Return n noisy pictures."""
-        height, width = self.sample_size
+        height, width = self.sample_size or SAMPLE
         pixels = np.random.default_rng(0).integers(0, 256, (n, 3, height, width), dtype=np.uint8)
         sizes = torch.tensor([[height, width] * 2] * n)
         batch = {"pixels": torch.from_numpy(pixels), "sizes": sizes}

@@ -249,10 +249,8 @@ def check_coco_sizes(table: pd.DataFrame) -> None:
     if not len(wrong):
         return
     swapped = (real[wrong] == said[wrong][:, ::-1]).all()
-    ids = (
-        [f"id {key}" for key in table["id"]] if "id" in table else [f"row {r + 1}" for r in range(len(table))]
-    )
-    first = [f"{ids[r]}: {_by(said[r])} in the data, {_by(real[r])} in the file" for r in wrong]
+    noun, keys = ("id", table["id"].tolist()) if "id" in table else ("row", range(1, len(table) + 1))
+    first = [f"{noun} {keys[r]}: {_by(said[r])} in the data, {_by(real[r])} in the file" for r in wrong]
     hint = " They carry an EXIF rotation: draw the boxes on upright pictures." if swapped else ""
     raise DataError(
         f"{counted(len(wrong), 'picture')} of another size than their boxes are made for: {listed(first, 3)}."

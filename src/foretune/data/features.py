@@ -45,8 +45,7 @@ def with_class_names(frame: pd.DataFrame, notes: Notes) -> pd.DataFrame:
         if names:
             frame = frame.assign(**{column: frame[column].map(dict(enumerate(names)))})
         elif _holds_classes(note):
-            cells = [_named(cell, note) for cell in frame[column].tolist()]
-            frame = frame.assign(**{column: _column(cells, frame)})
+            frame = frame.assign(**{column: [_named(cell, note) for cell in frame[column].tolist()]})
     return frame
 
 
@@ -72,9 +71,8 @@ def _fields(note: Any) -> Notes:
 
 
 def _holds_classes(note: Any) -> bool:
-    inner = _inner(note)
     return bool(_names(note)) or any(
-        map(_holds_classes, [*_fields(note).values(), *([inner] if inner else [])])
+        map(_holds_classes, [*_fields(note).values(), *filter(None, [_inner(note)])])
     )
 
 
@@ -90,9 +88,3 @@ def _named(cell: Any, note: Any) -> Any:
     if inner is None or cell is None or isinstance(cell, str) or not hasattr(cell, "__len__"):
         return cell
     return [_named(item, inner) for item in cell]
-
-
-def _column(cells: list[Any], frame: pd.DataFrame) -> pd.Series:
-    import pandas as pd
-
-    return pd.Series(cells, index=frame.index, dtype=object)

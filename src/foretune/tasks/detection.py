@@ -112,13 +112,12 @@ class Detection(SceneTask):
         if need_targets:
             targets = np.empty(len(table), dtype=object)
             boxes, labels, _ = _cleaned(table, self.columns, where)
-            single = zip(boxes, labels, strict=True)
-            for row, (boxes, labels) in enumerate(single):
-                targets[row] = self._boxes(boxes, labels, 0, where)
+            for row, (own, names) in enumerate(zip(boxes, labels, strict=True)):
+                targets[row] = self._boxes(own, names, 0, where)
             if "crowd_boxes" in table:
                 crowds = zip(table["crowd_boxes"], table["crowd_labels"], strict=True)
-                for row, (boxes, labels) in enumerate(crowds):
-                    targets[row] = np.r_[targets[row], self._boxes(boxes, labels, 1, where)]
+                for row, (own, names) in enumerate(crowds):
+                    targets[row] = np.r_[targets[row], self._boxes(own, names, 1, where)]
         return Examples(picture_paths(table, self.columns.text), targets, np.arange(1, len(table) + 1))
 
     def _boxes(self, boxes: Sequence[Any], labels: Sequence[str], crowd: int, where: str) -> np.ndarray:

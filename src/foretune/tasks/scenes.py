@@ -106,8 +106,8 @@ class SceneTask(Task):
         targets = None if examples.targets is None else self.annotations(examples.targets)
         store = SceneStore(list(examples.inputs), self.side or None, targets)
         store = store.varied(self.jitter) if training else store
-        if training or (targets is not None and not backbone.seen):
-            backbone.like(store)
+        if targets is not None:
+            backbone.like(store)  # training rows come first
         return Encoded(store, targets)
 
     def adjusted(self, settings: Settings, work: Workload) -> Settings:
