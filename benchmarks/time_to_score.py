@@ -1,6 +1,6 @@
 """Wall time of the whole command until the dev score that Hugging Face Trainer ends with is reached.
 
-    python benchmarks/time_to_score.py [--set sst2] [--seeds 3] [--lr 5e-5 --epochs 3 --batch 8]
+    python benchmarks/time_to_score.py [--set sst2] [--seeds 3] [--first-seed 0] [--lr 5e-5 --epochs 3 --batch 8]
 
 For every seed, in turn: a Trainer script (imports, tokenising, training with its defaults, one evaluation
 on dev), then `foretune fit` with its defaults, both as new processes on the same files. Foretune's time to
@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--set", default="sst2", choices=("sst2", "trec6", "tickets", "chnsenticorp"))
     parser.add_argument("--rows", type=int, default=0, help="training rows (0: all; sst2 always has 2,000)")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--lr", type=float, default=5e-5)
     parser.add_argument("--epochs", type=float, default=3)
     parser.add_argument("--batch", type=int, default=8)
@@ -43,7 +44,7 @@ def main() -> None:
     if options.trainer:
         trainer_process(options)
         return
-    runs = [one_seed(options, seed) for seed in range(options.seeds)]
+    runs = [one_seed(options, seed) for seed in range(options.first_seed, options.first_seed + options.seeds)]
     report(options, runs)
 
 

@@ -204,6 +204,29 @@ def test_a_budget_stops_training_in_time(fit, events, tmp_path, monkeypatch):
     assert foretune.load(tmp_path / "run").predict(["good film"])
 
 
+def test_the_rate_falls_to_0_as_the_time_of_a_budget_runs_out(fit, events, tmp_path, monkeypatch):
+    """Each step takes 20 of the 1,000 seconds, so fewer than 50 of many steps are done."""
+    from foretune.training import loop
+    from foretune.training.step import Stepper
+
+    late, run = [0.0], Stepper.run
+
+    def slow(self, *args):
+        late[0] += 20.0
+        return run(self, *args)
+
+    monkeypatch.setattr(Stepper, "run", slow)
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: time.perf_counter() + late[0]))
+    fit(tmp_path / "run", epochs=4000.0, strategy="full", budget=1000.0, patience=0)
+    rates = [line["schedule"] for line in events(tmp_path / "run", "step")]
+    assert 30 < len(rates) < 50 and max(rates) > 0.9 and rates[-1] < 0.1
+
+    fit(tmp_path / "whole", epochs=3.0, strategy="full", budget=10_000.0)
+    fit(tmp_path / "free", epochs=3.0, strategy="full")
+    whole, free = (events(tmp_path / name, "step") for name in ("whole", "free"))
+    assert [line["schedule"] for line in whole] == [line["schedule"] for line in free]  # where time suffices
+
+
 @pytest.mark.parametrize("budget", ["0", "soon", -3])
 def test_an_impossible_budget_is_refused(fit, tmp_path, budget):
     with pytest.raises(ConfigError, match="A time is"):

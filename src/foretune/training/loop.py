@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -97,8 +98,10 @@ class Loop:
         every = max(self.every, (last - first) // FROZEN_EVALUATIONS) if feed.start == HEAD else self.every
         job.events.emit("phase", name=phase.name, first=first, last=last, start=feed.start)
         stepper = Stepper(job, self.optimizer, self._pause, feed, flops)
+        clock = self._time_share((state.step - first) / (last - first), last == self.total)
         while state.step < last and not state.stopped_early:
-            factor = optim.schedule(state.step - first, last - first, job.recipe.warmup)
+            behind = max(state.step - first, clock() * (last - first))
+            factor = optim.schedule(behind, last - first, job.recipe.warmup)
             optim.set_rates(self.optimizer, factor)
             loss = stepper.run(self.plan.rows(state.step), state)
             state.step += 1
@@ -109,6 +112,17 @@ class Loop:
                 self._evaluate(last_phase=last == self.total)
             state.stopped_early = state.stopped_early or late
             self._pause()
+
+    def _time_share(self, done: float, last_phase: bool) -> Callable[[], float]:
+        """Return a clock of the share of a phase that is over, if the rest, after `done`, lasts until the deadline.
+
+        Where a budget ends training before its last step, the rate so falls to 0 by then; else the steps are ahead.
+        """
+        if self.job.deadline is None or not last_phase:
+            return lambda: 0.0
+        now = time.perf_counter()
+        left = max(self.job.deadline - self.job.closing * CLOSING_MARGIN - now, 1e-9)
+        return lambda: min(done + (1 - done) * (time.perf_counter() - now) / left, 1.0)
 
     def _out_of_time(self) -> bool:
         """Return whether no more than what follows training fits before the deadline."""

@@ -31,11 +31,11 @@ def make_optimizer(model: nn.Module, phase: Phase) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-8, fused=fused)
 
 
-def schedule(step: int, total: int, warmup: float) -> float:
+def schedule(step: float, total: int, warmup: float) -> float:
     """Return the factor on the peak rate: linear warm-up over a share of the steps, then linear to 0."""
     warm = max(int(total * warmup), 1)
     if step < warm:
-        return (step + 1) / warm
+        return min((step + 1) / warm, 1.0)
     return max(total - step, 0) / max(total - warm, 1)
 
 
