@@ -43,17 +43,16 @@ def grown(score: dict[str, Any], look: Look, rows: int) -> dict[str, Any]:
         return score
     now, then = forecast_at(look.curve, judged), forecast_at(look.curve, rows)
     gain, width = then.value - now.value, (then.high - then.low) / 2
-    value = min(max(score["value"] + gain, 0.0), 1.0)
-    low = value - math.hypot(score["value"] - score["low"], width)
-    high = value + math.hypot(score["high"] - score["value"], width)
     why = f"{rows:,} rows should bring {100 * gain:.1f} points beside the {judged:,} that were judged."
-    return {
-        **score,
-        "value": value,
-        "low": max(low, 0.0),
-        "high": min(high, 1.0),
-        "why": (*score["why"], why),
-    }
+    moved = gained(score["value"], score["low"], score["high"], gain, width)
+    return {**score, **moved, "why": (*score["why"], why)}
+
+
+def gained(value: float, low: float, high: float, gain: float, width: float) -> dict[str, float]:
+    """Return a score with its interval after a gain, given ± `width`, within 0 and 1: the two errors add in squares."""
+    centre = min(max(value + gain, 0.0), 1.0)
+    below, above = math.hypot(value - low, width), math.hypot(high - value, width)
+    return {"value": centre, "low": max(centre - below, 0.0), "high": min(centre + above, 1.0)}
 
 
 def record_of(pair: Pair, look: Look, prepared: Prepared, metric: str, rows: int) -> Candidate:

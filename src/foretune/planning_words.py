@@ -11,6 +11,7 @@ import numpy as np
 from foretune.forecast.plan import Choice, duration
 from foretune.planning_cost import Timer
 from foretune.planning_look import Look
+from foretune.planning_scores import gained
 from foretune.prepare import Prepared
 
 if TYPE_CHECKING:
@@ -31,17 +32,10 @@ def labels(best: Choice, look: Look | None, n: int, target_score: float | None) 
         return found
     for times in (2, 5):
         gain, width = look.predictors[f"curve_x{times}"], look.predictors[f"curve_x{times}_width"]
-        found[f"x{times}"] = _shifted(best, gain, width)
+        found[f"x{times}"] = gained(best.value, best.low, best.high, gain, width)
     if target_score is not None:
         found["target"] = _target(best, look.curve, target_score, n)
     return found
-
-
-def _shifted(best: Choice, gain: float, width: float) -> dict[str, float]:
-    low = gain - ((best.value - best.low) ** 2 + width**2) ** 0.5
-    high = gain + ((best.high - best.value) ** 2 + width**2) ** 0.5
-    value = min(best.value + gain, 1.0)
-    return {"value": value, "low": max(best.value + low, 0.0), "high": min(best.value + high, 1.0)}
 
 
 def _target(best: Choice, curve: Curve, target: float, n: int) -> dict[str, Any]:
