@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -19,8 +20,6 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 import peers
 from data import sst2_2k, table
@@ -150,12 +149,15 @@ def trainer_process(options: argparse.Namespace) -> None:
 def report(options: argparse.Namespace, runs: list[dict[str, float]]) -> None:
     """Print means over seeds with their standard deviation, and the ratio of times."""
     for key in runs[0]:
-        values = [r[key] for r in runs]
+        values = [r[key] for r in runs if not math.isnan(r[key])]  # nan: Trainer's score was not reached
         spread = statistics.stdev(values) if len(values) > 1 else 0.0
-        print(f"  {key:20} {np.mean(values):9.3f} ± {spread:.3f}")
+        mean = statistics.mean(values) if values else math.nan
+        print(f"  {key:20} {mean:9.3f} ± {spread:.3f} ({len(values)} of {len(runs)} runs)")
     for key in ("foretune_to_score", "foretune_seconds"):
-        ratios = [r["trainer_seconds"] / r[key] for r in runs]
-        print(f"  trainer_seconds / {key}: {np.mean(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+        ratios = [r["trainer_seconds"] / r[key] for r in runs if not math.isnan(r[key])]
+        if ratios:
+            low, high = min(ratios), max(ratios)
+            print(f"  trainer_seconds / {key}: {statistics.mean(ratios):.2f} ({low:.2f} to {high:.2f})")
     print(json.dumps({"set": options.set, "lr": options.lr, "epochs": options.epochs, "runs": runs}))
 
 
