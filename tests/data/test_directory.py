@@ -78,3 +78,26 @@ def test_a_folder_of_nothing(tmp_path):
 def test_zip_by_name(tmp_path):
     (tmp_path / "a.ZIP").write_bytes(b"")
     assert is_zip(tmp_path / "a.ZIP") and not is_zip(tmp_path / "b.zip") and not is_zip(tmp_path)
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize(("kind", "make", "rows"), LAYOUTS)
+def test_what_is_not_divided_is_the_part_asked_for(tmp_path, kind, make, rows, zipped):
+    """A test set of its own, also in a folder that is called so."""
+    for name in ("new", "test"):
+        make(tmp_path / name / name)
+        source = tmp_path / name
+        if zipped:
+            source = shutil.make_archive(str(tmp_path / f"{name}-zip"), "zip", tmp_path / name)
+        table = read_directory(source, "test")
+        assert (table.attrs["format"], len(table)) == (kind, rows)
+    with pytest.raises(DataError, match="dev"):
+        read_directory(source, "dev")
+
+
+def test_a_coco_json_of_the_part_alone(tmp_path):
+    coco(tmp_path)
+    (tmp_path / "annotations.json").rename(tmp_path / "test.json")
+    assert len(read_directory(tmp_path, "test")) == 1
+    with pytest.raises(DataError, match=r"only test\.json"):
+        read_directory(tmp_path, "train")

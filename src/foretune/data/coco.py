@@ -96,6 +96,13 @@ def coco_file(folder: Path, split: str = "train") -> Path | None:
     )
 
 
+def coco_divided(folder: Path) -> bool:
+    """Say whether the COCO json files in `folder`, or the folders that hold them, are called after parts."""
+    files = _coco_files(folder) + _coco_files(folder / "annotations")
+    own = [inner for inner in folders_in(folder) if split_name(inner.name) and _coco_files(inner)]
+    return bool(own) or any(_splits_in(file.stem) for file in files)
+
+
 def _coco_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []

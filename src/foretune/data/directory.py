@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from foretune.data.archive import unpack
-from foretune.data.coco import coco_file, read_coco
+from foretune.data.coco import coco_divided, coco_file, read_coco
 from foretune.data.files import directory_given, file_format
-from foretune.data.folders import files_in, folders_in, read_folder, unwrapped
-from foretune.data.mask_folders import has_masks, read_masks
+from foretune.data.folders import files_in, folders_in, read_folder, split_name, unwrapped
+from foretune.data.mask_folders import has_masks, masks_divided, read_masks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,10 +20,15 @@ def read_directory(path: str | os.PathLike[str], split: str = "train") -> pd.Dat
     """Return the table of a folder or zip file of media; `attrs["format"]` is coco, masks or folder.
 
     `split` chooses among the parts that a folder is divided into (`folders.read_folder`, `coco.coco_file`,
-    `mask_folders.read_masks`). Raises DataError where the folder is none of these, naming the tables in it.
+    `mask_folders.read_masks`); what is not divided is that part as a whole. Raises DataError where the folder is
+    none of these, naming the tables in it.
     """
     given = Path(path).expanduser()
-    root = unwrapped((unpack(given) if is_zip(given) else given).absolute())
+    top = (unpack(given) if is_zip(given) else given).absolute()
+    root = unwrapped(top)
+    around = {split_name(name) for name in root.relative_to(top).parts} - {None, split_name(split)}
+    if not around and not _divided(root):
+        split = "train"  # which is all that an undivided folder holds
     if has_masks(root):
         return read_masks(root, split)
     if coco_file(root, split) is not None:
@@ -32,6 +37,12 @@ def read_directory(path: str | os.PathLike[str], split: str = "train") -> pd.Dat
     if tables and len(folders_in(root)) < 2:
         raise directory_given(root)
     return read_folder(root, split)
+
+
+def _divided(root: Path) -> bool:
+    if has_masks(root):
+        return masks_divided(root)
+    return coco_divided(root) or any(split_name(f.name) for f in folders_in(root) if folders_in(f))
 
 
 def is_zip(path: Path) -> bool:

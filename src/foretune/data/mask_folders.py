@@ -30,6 +30,12 @@ def has_masks(folder: Path) -> bool:
     return any(_pair(place) is not None for place in (folder, *inner))
 
 
+def masks_divided(folder: Path) -> bool:
+    """Say whether folders or a split.json divide the pictures and masks of `folder`."""
+    pair = _pair(folder)
+    return pair is None or (folder / _SPLIT).is_file() or _split_inside(pair[0])
+
+
 def read_masks(path: str | os.PathLike[str], split: str = "train") -> pd.DataFrame:
     """Return columns `path` and `mask` (absolute) of a folder with `images` and `masks` of the same stems.
 

@@ -95,22 +95,10 @@ def _from_path(source: str | os.PathLike[str], mark: str | None, offline: bool, 
 
 
 def _from_folder(path: Path, split: str) -> pd.DataFrame:
-    """Return the table of a folder or zip file; a folder of classes given as dev or test is that part as a whole."""
-    from foretune.data.coco import coco_file
     from foretune.data.directory import read_directory
-    from foretune.data.folders import folders_in, split_name, unwrapped
-    from foretune.data.mask_folders import has_masks
 
     if path.is_dir() and not any(path.iterdir()):
         raise directory_given(path)
-    if split != "train" and path.is_dir():
-        root = unwrapped(path.absolute())
-        parts = [
-            *root.relative_to(path.absolute()).parts,
-            *(f.name for f in folders_in(root) if folders_in(f)),
-        ]
-        if not any(map(split_name, parts)) and not has_masks(root) and coco_file(root, "train") is None:
-            split = "train"
     return read_directory(path, split)
 
 
