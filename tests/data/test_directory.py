@@ -101,3 +101,10 @@ def test_a_coco_json_of_the_part_alone(tmp_path):
     assert len(read_directory(tmp_path, "test")) == 1
     with pytest.raises(DataError, match=r"only test\.json"):
         read_directory(tmp_path, "train")
+
+
+def test_annotations_of_json_are_no_masks(tmp_path):
+    coco(tmp_path)
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations.json").rename(tmp_path / "annotations" / "instances.json")
+    assert read_directory(tmp_path).attrs["format"] == "coco"

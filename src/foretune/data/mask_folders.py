@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foretune.data.files import decode, read_bytes
-from foretune.data.folders import folders_in, split_name
+from foretune.data.folders import files_in, folders_in, split_name
 from foretune.data.mask_classes import MaskClasses, read_classes
 from foretune.data.masks import found_classes
 from foretune.data.media import IMAGE, is_hidden, kind_of
@@ -84,8 +84,13 @@ def _pair(folder: Path) -> tuple[Path, Path] | None:
     """Return the folders of pictures and of masks in `folder`, or None."""
     inner = {item.name.lower(): item for item in folders_in(folder)} if folder.is_dir() else {}
     pictures = next((inner[name] for name in _PICTURES if name in inner), None)
-    masks = next((inner[name] for name in _MASKS if name in inner), None)
+    masks = next((inner[name] for name in _MASKS if name in inner and not _only_json(inner[name])), None)
     return (pictures, masks) if pictures and masks else None
+
+
+def _only_json(folder: Path) -> bool:
+    """Say whether a folder called `annotations` holds json files and no masks, as COCO's does."""
+    return any(f.suffix.lower() == ".json" for f in files_in(folder)) and not _by_stem(folder)
 
 
 def _own_folder(root: Path, split: str) -> Path:
