@@ -35,6 +35,13 @@ def test_ids_as_they_are(tmp_path):
     assert found.dtype == np.uint8 and np.array_equal(found, IDS)
 
 
+def test_ids_that_are_called_otherwise():
+    swapped = MaskClasses(("road", "sky"), (0, 7))
+    assert CLASSES.renamed(swapped) == ["0 is 'road', not 'sky'", "7 is 'sky', not 'road'"]
+    numbered = MaskClasses(("0", "3", "9"), (0, 3, 9))  # as found in masks without a list of names
+    assert CLASSES.renamed(numbered) == numbered.renamed(CLASSES) == CLASSES.renamed(CLASSES) == []
+
+
 def test_ids_become_class_numbers(tmp_path):
     found = open_mask(saved(tmp_path, IDS), CLASSES)
     assert found.dtype == np.int16 and found.tolist() == [[0, 1, 1], [IGNORED, 2, 0]]

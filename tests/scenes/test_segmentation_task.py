@@ -54,6 +54,15 @@ def test_a_saved_model_is_the_same(fitted, masks_table, painted):
     assert scored == fitted.evaluate(masks_table) and scored["n"] == 12
 
 
+def test_a_folder_whose_ids_mean_other_classes_is_refused(fitted, painted, tmp_path):
+    for name in ("images", "masks"):
+        (tmp_path / name).symlink_to(painted / name)
+    swapped = [{"id": 0, "name": "bar"}, {"id": 2, "name": "disc"}, {"id": 4, "name": "ground"}]
+    (tmp_path / "classes.json").write_text(json.dumps({"classes": swapped, "ignore_id": 9}))
+    with pytest.raises(DataError, match=r"0 is 'bar', not 'ground', 4 is 'ground'"):
+        fitted.evaluate(tmp_path)
+
+
 def test_the_report_shows_pictures_and_classes(fitted):
     page = (fitted.path / "report.html").read_text()
     assert "IoU of each class" in page and "Pictures and masks" in page

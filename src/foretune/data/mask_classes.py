@@ -81,6 +81,15 @@ class MaskClasses:
         place = np.searchsorted(sorted_codes, packed).clip(max=len(codes) - 1)
         return np.where(sorted_codes[place] == packed, sorted_values[place], self.UNKNOWN).astype(np.int16)
 
+    def renamed(self, other: MaskClasses) -> list[str]:
+        """Return a word on each id (or colour) that `other` calls otherwise; a number of its own is no name."""
+        mine, theirs = (dict(zip(c.colours or c.ids, c.labels, strict=True)) for c in (self, other))
+        return [
+            f"{mark} is {theirs[mark]!r}, not {name!r}"
+            for mark, name in mine.items()
+            if theirs.get(mark, name) != name and str(mark) not in (name, theirs[mark])
+        ]
+
     def attrs(self) -> dict[str, Any]:
         """Return the entries of a table's `attrs` from which `of` makes the classes again."""
         return {

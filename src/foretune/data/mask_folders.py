@@ -68,10 +68,15 @@ def classes_beside(table: pd.DataFrame, masks: Sequence[str]) -> MaskClasses:
     They are those that its reader found, else those of a `classes.json` where the table's file lies
     (`attrs["folder"]`), else every id that the masks hold. Raises DataError where they cannot be told.
     """
+    return listed_classes(table) or found_classes(masks)
+
+
+def listed_classes(table: pd.DataFrame) -> MaskClasses | None:
+    """Return the classes that a table's reader found or that the `classes.json` where its file lies lists, or None."""
     if "ids" in table.attrs:
         return MaskClasses.of(table)
     file = Path(table.attrs.get("folder") or ".") / _CLASSES
-    return read_classes(file) if file.is_file() else found_classes(masks)
+    return read_classes(file) if file.is_file() else None
 
 
 def _described(table: pd.DataFrame, classes_file: Path | None) -> pd.DataFrame:

@@ -11,10 +11,11 @@ import numpy as np
 from foretune.data.columns import Columns
 from foretune.data.image_store import in_order
 from foretune.data.mask_classes import MaskClasses
-from foretune.data.mask_folders import classes_beside
+from foretune.data.mask_folders import classes_beside, listed_classes
 from foretune.data.masks import check_masks, open_mask
 from foretune.data.scene_store import Masks, SceneStore
 from foretune.data.scene_views import Jitter
+from foretune.data.text import listed
 from foretune.errors import DataError
 from foretune.evaluation.scene_baselines import mask_baselines
 from foretune.evaluation.scene_sections import mask_sections
@@ -90,9 +91,15 @@ class Segmentation(SceneTask):
         return ()
 
     def examples(self, table: pd.DataFrame, *, where: str, need_targets: bool = True) -> Examples:
-        """Read the paths of pictures and, where needed, of masks."""
+        """Read the paths of pictures and, where needed, of masks. Raises DataError where ids mean other classes."""
         targets = None
         if need_targets:
+            wrong = self.classes.renamed(listed_classes(table) or self.classes)
+            if wrong:
+                raise DataError(
+                    f"{where}: classes are called otherwise than in the training data: {listed(wrong)}. Write masks "
+                    f"in the ids of the training data, or correct classes.json."
+                )
             targets = np.array(picture_paths(table, str(self.columns.target)), dtype=object)
         return Examples(picture_paths(table, self.columns.text), targets, np.arange(1, len(table) + 1))
 
