@@ -131,12 +131,18 @@ def _read(model: Model, data: str, separator: str | None) -> pd.DataFrame:
     from foretune.data.files import file_format
     from foretune.data.folders import media_in
     from foretune.data.read import read_table
+    from foretune.prepare import column_names
 
     if model.task.modality != "text" and (found := media_in(Path(data), model.task.modality)):
         return pd.DataFrame({model.task.columns.text: found})
-    if separator is None and file_format(data) in ("csv", "tsv"):
-        separator = model.recipe.separator
-    return read_table(data, separator=separator, offline=model.recipe.offline, split="test")
+    return read_table(
+        data,
+        separator=separator,
+        offline=model.recipe.offline,
+        split="test",
+        usual=model.recipe.separator if file_format(data) in ("csv", "tsv") else None,
+        known=column_names(model.task.columns),
+    )
 
 
 def _text_column(model: Model, table: pd.DataFrame, text: str | None, quiet: bool) -> str:

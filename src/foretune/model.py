@@ -12,7 +12,7 @@ import numpy as np
 from foretune.data.audit import as_texts
 from foretune.data.read import read_table
 from foretune.errors import ConfigError, DataError, did_you_mean
-from foretune.prepare import readable, target_option
+from foretune.prepare import column_names, readable, target_option
 from foretune.tasks.base import Encoded, Examples
 from foretune.training.feed import TokenFeed
 from foretune.training.inference import TOKENS, Runtime, batch_on, predict, run_all
@@ -105,9 +105,11 @@ class Model:
         self._name_target(target)
         table = read_table(
             data,
-            separator=separator or self.recipe.separator,
+            separator=separator,
             offline=offline or self.recipe.offline,
             split="test",
+            usual=self.recipe.separator,
+            known=column_names(self.task.columns),
         )
         table = self.renamed(table, text=text, second=second, target=target)
         table, broken = readable(type(self.task), table, self.task.columns, skip_broken, "data")

@@ -54,6 +54,13 @@ def test_predict_file_and_stdin_agree(invoke, fitted, table: Path, sentences) ->
     assert [row["label"] for row in _rows(piped.stdout)] == [row["label"] for row in rows]
 
 
+def test_a_piped_table_has_the_columns_of_the_training_data(invoke, fitted, table: Path) -> None:
+    """The header `review,mood` is no text, though neither is a usual name of texts."""
+    piped = invoke("predict", fitted.folder, "-", input=table.read_text())
+    assert piped.stdout == invoke("predict", fitted.folder, table).stdout
+    assert invoke("evaluate", fitted.folder, "-", "--json", input=table.read_text()).last["n"] == 60
+
+
 def test_predict_matches_the_api(invoke, fitted, table: Path, sentences) -> None:
     import foretune
 

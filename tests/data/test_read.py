@@ -78,6 +78,7 @@ def test_file_without_extension_is_sniffed(tmp_path):
         ("id\tSentence\n1\ta, b\n", ["id", "Sentence"], 1),
         ("评论,类别\n很好,正面\n", ["评论", "类别"], 1),
         ("text\na\n", ["text"], 1),
+        ("sentence1\tsentence2\na\tb\n", ["sentence1", "sentence2"], 1),
         ("Great film, really\nBad, too\n", ["text"], 2),
         ("Question, please?\nnone\n", ["text"], 2),
         ("\ufefftext,label\na,b\n", ["text", "label"], 1),
@@ -97,6 +98,29 @@ def test_standard_input_of_the_process(monkeypatch):
 
 def test_standard_input_with_a_separator():
     assert list(read_table("-", separator=";", stdin=io.StringIO("a;b\n1;2\n")).columns) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("given", "columns"),
+    [
+        ("utterance,kind\nhello,greeting\n", ["utterance", "kind"]),
+        ("user utterance\thello there\nhi\tyou\n", ["user utterance", "hello there"]),
+        ("utterance\nhello\n", ["utterance"]),
+        ("kind of you\nhello\n", ["text"]),
+    ],
+)
+def test_known_columns_tell_a_header(given, columns):
+    table = read_table("-", stdin=io.StringIO(given), known=["Utterance", "user utterance", "hello there"])
+    assert list(table.columns) == columns
+
+
+def test_the_usual_separator_is_for_headers_that_hold_it(tmp_path):
+    for name, text in (("a.csv", "text;label\nx, y;1\n"), ("b.csv", "text,label\nx;y,1\n")):
+        (tmp_path / name).write_text(text)
+    assert read_table(tmp_path / "a.csv", usual=";").to_dict("list") == {"text": ["x, y"], "label": ["1"]}
+    for options in ({}, {"separator": ","}):
+        assert read_table(tmp_path / "b.csv", usual=";", **options)["text"].tolist() == ["x;y"]
+    assert read_table("-", stdin=io.StringIO('{"text": "a; b"}\n'), usual=";")["text"].tolist() == ["a; b"]
 
 
 def test_standard_input_errors():

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from foretune.data.arrow import read_dataset, read_hub, read_parquet
 from foretune.data.cells import plain_cells, unnested
-from foretune.data.columns import TEXT_NAMES
+from foretune.data.columns import TEXT_NAMES, name_stem
 from foretune.data.conll import looks_like_conll, parse_conll
 from foretune.data.delimited import check_names, check_separator, parse_delimited
 from foretune.data.files import (
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 STDIN = "standard input"
+Marks = tuple[str | None, str | None]  # the separator that is given, and the usual one
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(:[\w.-]+)?")
 _SQUAD = re.compile(r'"paragraphs"\s*:|"data"\s*:\s*\[\s*(\{|$)|^\{\s*$')
 _FOREIGN = (".xlsx", ".xls", ".ods", ".zip", ".arrow", ".feather", ".pkl", ".xml", ".html")
@@ -43,6 +45,8 @@ def read_table(
     offline: bool = False,
     split: str = "train",
     stdin: TextIO | None = None,
+    usual: str | None = None,
+    known: Collection[str] = (),
 ) -> pd.DataFrame:
     """Return the table that `source` stands for, with rows counted from 0.
 
@@ -54,15 +58,17 @@ def read_table(
     Lists in cells are Python lists; pictures and sounds in cells become paths, a column of translations one for each
     language (`cells.unnested`), a column of objects one of boxes and one of labels (`objects.with_boxes`).
     `attrs["format"]` names the format of a file that was read, `attrs["folder"]` where it lies.
+    `usual`: the separator where none is given and the first line holds it; `known`: names of columns, which tell a
+    header from a text where no file's name tells the format.
     Raises DataError naming the lines, rows or columns at fault; ConfigError for a wrong separator.
     """
-    mark = check_separator(separator)
+    marks, known = (check_separator(separator), check_separator(usual)), {name.casefold() for name in known}
     if not isinstance(source, str | os.PathLike):
         frame, name = _from_object(source, split), type(source).__name__
     elif source == "-":
-        frame, name = _from_stdin(stdin, mark), STDIN
+        frame, name = _from_stdin(stdin, marks, known), STDIN
     else:
-        frame, name = _from_path(source, mark, offline, split), os.fspath(source)
+        frame, name = _from_path(source, marks, offline, split, known), os.fspath(source)
     return _checked(frame, name)
 
 
@@ -79,12 +85,14 @@ def _checked(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     return with_boxes(unnested(unpacked_frame(frame)))
 
 
-def _from_path(source: str | os.PathLike[str], mark: str | None, offline: bool, split: str) -> pd.DataFrame:
+def _from_path(
+    source: str | os.PathLike[str], marks: Marks, offline: bool, split: str, known: Collection[str]
+) -> pd.DataFrame:
     path = Path(source).expanduser()
     if path.is_dir() or (path.suffix.lower() == ".zip" and path.is_file()):
         return _from_folder(path, split)
     if path.exists():
-        frame = _from_file(path, mark)
+        frame = _from_file(path, marks, known)
         frame.attrs["folder"] = str(path.absolute().parent)  # relative paths in its cells count from there
         return frame
     hub_like = isinstance(source, str) and _is_hub_id(source)
@@ -109,20 +117,21 @@ def _is_hub_id(source: str) -> bool:
     return not Path(source).parent.is_dir()
 
 
-def _from_file(path: Path, mark: str | None) -> pd.DataFrame:
+def _from_file(path: Path, marks: Marks, known: Collection[str]) -> pd.DataFrame:
     kind, name = file_format(path.name), str(path)
-    if kind is None and path.suffix and mark is None:
+    if kind is None and path.suffix and marks == (None, None):
         raise DataError(
             f"{name}: unknown format {path.suffix!r}, expected {SUPPORTED}. Convert or rename it."
         )
     if kind == "parquet":
         return read_parquet(path)
-    return _parse(decode(read_bytes(path), name), name, kind, mark)
+    return _parse(decode(read_bytes(path), name), name, kind, marks, known)
 
 
-def _parse(text: str, name: str, kind: str | None, mark: str | None) -> pd.DataFrame:
+def _parse(text: str, name: str, kind: str | None, marks: Marks, known: Collection[str]) -> pd.DataFrame:
+    mark = _mark(text, marks)
     if kind is None or (kind == "txt" and mark is not None):
-        kind = _sniff(text, mark)
+        kind = _sniff(text, mark, known)
     if kind in ("txt", "tsv") and mark is None and looks_like_conll(text):
         kind = "conll"
     if kind in ("csv", "tsv"):
@@ -135,7 +144,16 @@ def _parse(text: str, name: str, kind: str | None, mark: str | None) -> pd.DataF
     return frame
 
 
-def _sniff(text: str, mark: str | None) -> str:
+def _mark(text: str, marks: Marks) -> str | None:
+    """Return the separator that is given, else the usual one where the first line is a header that holds it."""
+    mark, usual = marks
+    first = text.lstrip().split("\n", 1)[0]
+    if mark is None and usual is not None and usual in first and not first.startswith(("{", "[")):
+        return usual
+    return mark
+
+
+def _sniff(text: str, mark: str | None, known: Collection[str]) -> str:
     """Tell the format of text without a file name by its first line that is not blank."""
     first = text.lstrip().split("\n", 1)[0].rstrip("\r")
     if mark is not None:
@@ -146,20 +164,22 @@ def _sniff(text: str, mark: str | None) -> str:
         return "json"
     tabbed = "\t" in first
     cells = [cell.strip('"') for cell in first.split("\t" if tabbed else ",")]
-    # A header is plain words of which one is a usual name; a sentence with commas is not.
-    if all(re.fullmatch(r"\w[\w-]*", cell) for cell in cells) and TEXT_NAMES & {c.casefold() for c in cells}:
+    # A header is plain words of which one is a known or usual name; a sentence with commas is not.
+    named = [cell.casefold() in known for cell in cells]
+    plain = all(name or re.fullmatch(r"\w[\w-]*", cell) for name, cell in zip(named, cells, strict=True))
+    if plain and (any(named) or any(name_stem(cell) in TEXT_NAMES for cell in cells)):
         return "tsv" if tabbed else "csv"
     return "txt"
 
 
-def _from_stdin(stdin: TextIO | None, mark: str | None) -> pd.DataFrame:
+def _from_stdin(stdin: TextIO | None, marks: Marks, known: Collection[str]) -> pd.DataFrame:
     stream = sys.stdin if stdin is None else stdin
     # Bytes where there are any: the stream's own decoder follows the locale and hides the bad line.
     raw = getattr(stream, "buffer", None)
     text = decode(raw.read(), STDIN) if raw is not None else stream.read().removeprefix("\ufeff")
     if not text.strip():
         raise DataError("Standard input is empty, expected a table or one text per line.")
-    return _parse(text, STDIN, None, mark)
+    return _parse(text, STDIN, None, marks, known)
 
 
 def _from_object(source: Any, split: str) -> pd.DataFrame:
