@@ -42,6 +42,15 @@ def test_texts_alone_have_no_task():
     assert found["file"] == "DataFrame"
 
 
+@pytest.mark.parametrize("task", ["auto", "text-generation"])
+def test_a_running_text_may_have_blank_lines_and_say_things_twice(tmp_path, task):
+    path = tmp_path / "song.txt"
+    path.write_text("la la la\n\nand again\nla la la\n")
+    found = inspect_data(path, task=task)
+    assert (found["task"], found["rows"], found["lengths"]["max"]) == ("text-generation", 4, 9)
+    assert (found["duplicates"], found["warnings"]) == (0, [])
+
+
 def test_numbers_and_lists_can_be_written_as_json():
     table = pd.DataFrame({"text": ["a b", "c d"] * 10, "label": [0, 1] * 10, "extra": [[1]] * 20})
     assert json.loads(json.dumps(inspect_data(table)))["classes"] == {"0": 10, "1": 10}

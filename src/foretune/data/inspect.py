@@ -44,7 +44,8 @@ def inspect_data(
     choosing columns and auditing raise.
     """
     table = read_table(source, separator=separator, offline=offline, split=split, stdin=stdin)
-    found = infer_task(table, text=text, second=second, target=target, task=task, need_target=False)
+    plain = task == "auto" and table.attrs.get("format") == "txt"  # learnt as it is, as a fit would
+    found = infer_task(table, text=text, second=second, target=target, task=task, need_target=plain)
     columns, name = found.columns, _source_name(source)
     learnt = columns.target is not None or bool(columns.targets) or found.task in WITHOUT_TARGET
     return {
@@ -72,6 +73,12 @@ def _content(table: pd.DataFrame, columns: Columns, task: str, name: str) -> dic
         )
         rest = {"duplicates": 0, "conflicts": 0, "cjk_share": 0.0, "warnings": warnings}
         return {"classes": classes, "lengths": None, **rest}
+    if task == "text-generation" and table.attrs.get("format") == "txt":
+        return {
+            **_numbers(audit(_running(table, columns), labelled, where=name)),
+            "duplicates": 0,
+            "warnings": [],
+        }
     values = as_texts(table[columns.text].tolist())
     if columns.second is not None:  # copies are pairs that occur twice
         others = as_texts(table[columns.second].tolist())
@@ -80,6 +87,11 @@ def _content(table: pd.DataFrame, columns: Columns, task: str, name: str) -> dic
         ]
     numbers = _numbers(audit(table.assign(**{columns.text: values}), labelled, where=name))
     return {**numbers, "warnings": [*warnings, *numbers["warnings"]]}
+
+
+def _running(table: pd.DataFrame, columns: Columns) -> pd.DataFrame:
+    """Return the lines of a running text that are not blank; they may recur."""
+    return table[[not is_blank(line) for line in table[columns.text].tolist()]]
 
 
 def _source_name(source: Any) -> str:
