@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from foretune.data.cells import plain_cells, unnested
+from foretune.data.cells import plain_cells, unnested, with_lists
 
 
 def test_arrays_become_lists_at_any_depth():
@@ -44,3 +44,25 @@ def test_other_columns_of_that_name_stay(cells):
 def test_other_names_stay():
     table = nested([{"fr": "un", "en": "one"}], "answers")
     assert unnested(table) is table
+
+
+@pytest.mark.parametrize(
+    ("cells", "found"),
+    [
+        (['["a", "b"]', None, "[]"], [["a", "b"], None, []]),
+        (["['it is', \"it's\"]", "['好']"], [["it is", "it's"], ["好"]]),
+        (["[[1, 2.5]]", '[{"start": 0}]'], [[[1, 2.5]], [{"start": 0}]]),
+    ],
+)
+def test_lists_written_as_text(cells, found):
+    table = pd.DataFrame({"text": ["a b"] * len(cells), "labels": cells})
+    assert [None if cell is None else cell for cell in with_lists(table)["labels"].tolist()] == found
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [['["a"]', "[b]"], ['["a"]', "a"], ["['a' 'b']"], ["[1], [2]"], ["[" * 9999 + "]"], [None], ["{}"]],
+)
+def test_other_texts_stay_as_they_are(cells):
+    table = pd.DataFrame({"labels": pd.Series(cells, dtype=object)})
+    assert with_lists(table)["labels"].tolist() == cells

@@ -100,6 +100,20 @@ def test_standard_input_with_a_separator():
     assert list(read_table("-", separator=";", stdin=io.StringIO("a;b\n1;2\n")).columns) == ["a", "b"]
 
 
+def test_labels_written_as_lists_in_a_csv_file_are_several_labels(tmp_path):
+    from foretune.data.infer import infer_task
+    from foretune.data.multilabel import label_lists
+
+    table = pd.DataFrame({"text": [f"text {i} of ten" for i in range(10)], "labels": [["a", "b"], ["b"]] * 5})
+    table.assign(labels=table["labels"].map(json.dumps)).to_csv(tmp_path / "json.csv", index=False)
+    table.to_csv(tmp_path / "python.csv", index=False)
+    for name in ("json.csv", "python.csv"):
+        read = read_table(tmp_path / name)
+        found = infer_task(read)
+        assert found.task == "multi-label"
+        assert label_lists(read, found.columns) == table["labels"].tolist()
+
+
 @pytest.mark.parametrize(
     ("given", "columns"),
     [

@@ -87,7 +87,7 @@ def test_examples_copies_stay_together_and_the_state_comes_back(table, task):
 
 
 @pytest.mark.parametrize("strategy", (Full, LinearProbe, TopLayers, Lora))
-@pytest.mark.parametrize("count", (20, 4_000, 100_000))
+@pytest.mark.parametrize("count", (900, 4_000, 100_000))
 def test_a_step_reads_tens_of_pictures_whatever_the_strategy(task, strategy, count):
     work = Workload(count, count, 2, "images")
     given = strategy().defaults(work)
@@ -96,8 +96,20 @@ def test_a_step_reads_tens_of_pictures_whatever_the_strategy(task, strategy, cou
     assert (found.lr, found.epochs, found.layer_decay) == (given.lr, given.epochs, given.layer_decay)
 
 
+@pytest.mark.parametrize(
+    ("count", "batch", "epochs"),
+    [(20, 8, 10), (100, 8, 10), (200, 16, 10), (400, 32, 10), (600, 32, 7), (799, 32, 5)],
+)
+def test_small_sets_take_small_steps_and_enough_of_them(task, count, batch, epochs):
+    work = Workload(count, count, 2, "images")
+    found = task.adjusted(Full().defaults(work), work)
+    assert (found.batch_tokens, found.epochs) == (batch, epochs)
+    probe = task.adjusted(LinearProbe().defaults(work), work)
+    assert probe.epochs == LinearProbe().defaults(work).epochs
+
+
 def test_a_strategys_smaller_batch_is_kept(task):
-    settings = Settings(lr=1e-3, epochs=2, batch_tokens=4)
+    settings = Settings(lr=1e-3, epochs=12, batch_tokens=4)
     assert task.adjusted(settings, Workload(100, 100, 2, "images")) == settings
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import json
+import re
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -10,6 +13,8 @@ from foretune.data.text import has_cjk, is_blank, is_missing
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_TOUCHING = re.compile(r"""['"]\s+['"]""")
 
 
 def is_list(value: object) -> bool:
@@ -26,6 +31,46 @@ def plain_cells(frame: pd.DataFrame) -> pd.DataFrame:
         if any(isinstance(value, np.ndarray | dict) for value in values):
             frame = frame.assign(**{str(column): _series([_plain(value) for value in values], frame)})
     return frame
+
+
+def with_lists(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of strings with columns of nothing but lists, as JSON or Python writes them, turned into lists."""
+    for column in frame.columns:
+        lists = _lists(frame[column].tolist())
+        if lists is not None:
+            frame = frame.assign(**{str(column): _series(lists, frame)})
+    return frame
+
+
+def _lists(cells: Sequence[Any]) -> list[Any] | None:
+    """Return the lists that strings hold, or None as soon as one holds none; missing cells stay."""
+    if all(is_missing(cell) for cell in cells):
+        return None
+    found: list[Any] = []
+    for cell in cells:
+        if is_missing(cell):
+            found.append(None)
+        elif (items := _list_in(str(cell).strip())) is not None:
+            found.append(items)
+        else:
+            return None
+    return found
+
+
+def _list_in(text: str) -> list[Any] | None:
+    if not (text.startswith("[") and text.endswith("]")):
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        pass
+    if _TOUCHING.search(text):  # as NumPy prints arrays; Python would make one string of two
+        return None
+    try:
+        items = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+    return items if isinstance(items, list) else None
 
 
 def unnested(frame: pd.DataFrame) -> pd.DataFrame:

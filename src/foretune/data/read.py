@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from foretune.data.arrow import read_dataset, read_hub, read_parquet
-from foretune.data.cells import plain_cells, unnested
+from foretune.data.cells import plain_cells, unnested, with_lists
 from foretune.data.columns import TEXT_NAMES, name_stem
 from foretune.data.conll import looks_like_conll, parse_conll
 from foretune.data.delimited import check_names, check_separator, parse_delimited
@@ -135,7 +135,7 @@ def _parse(text: str, name: str, kind: str | None, marks: Marks, known: Collecti
     if kind in ("txt", "tsv") and mark is None and looks_like_conll(text):
         kind = "conll"
     if kind in ("csv", "tsv"):
-        frame = parse_delimited(text, name, mark, "\t" if kind == "tsv" else ",")
+        frame = with_lists(parse_delimited(text, name, mark, "\t" if kind == "tsv" else ","))
     elif kind in ("conll", "conllu"):
         frame = parse_conll(text, name, universal=kind == "conllu")
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -33,7 +34,9 @@ if TYPE_CHECKING:
     from foretune.recipe import Recipe
     from foretune.strategies.base import Settings, Workload
 
-BATCH = 32  # pictures of a step
+BATCH, LEAST_BATCH = 32, 8  # pictures of a step, in large and in the smallest sets
+EPOCH_STEPS = 12  # of small sets, as far as `LEAST_BATCH` lets them have so many
+STEPS, MOST_EPOCHS = 125, 10  # that layers train for at least, within so many epochs
 SHEET = 12  # pictures on the report's contact sheet
 
 
@@ -101,8 +104,16 @@ class ImageClassification(TextClassification):
         ]
 
     def adjusted(self, settings: Settings, work: Workload) -> Settings:
-        """Return the settings with steps of at most `BATCH` pictures: a strategy's batch is made for tokens."""
-        return replace(settings, batch_tokens=min(settings.batch_tokens, BATCH))
+        """Return the settings with steps of at most `BATCH` pictures: a strategy's batch is made for tokens.
+
+        Small sets take smaller steps, and more epochs. Fine-tuning all of ResNet-18 on 200 pictures, 112 pixels wide,
+        for 35 steps of 32 stayed below its frozen probe (CIFAR-10 49.2, flowers5 60.5; probes 58.5, 62.5); 130 steps
+        of 16 did not (60.0, 62.3).
+        """
+        batch = min(max(work.examples // EPOCH_STEPS, LEAST_BATCH), BATCH, settings.batch_tokens)
+        enough = math.ceil(STEPS / math.ceil(max(work.examples, 1) / batch))
+        epochs = max(settings.epochs, min(enough, MOST_EPOCHS)) if settings.epochs else 0.0
+        return replace(settings, batch_tokens=batch, epochs=epochs)
 
     def examples(self, table: pd.DataFrame, *, where: str, need_targets: bool = True) -> Examples:
         """Read paths and, where needed, label ids."""
