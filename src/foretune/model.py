@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -69,8 +70,7 @@ class Model:
                 f"{self.task.name} gives no probabilities per label. Use predict or predictions."
             )
         parts = [
-            np.stack(self.outputs(chunk)[0])
-            for chunk in _chunks(self.task.from_inputs(inputs), self.task.chunk)
+            np.stack(self.outputs(chunk)[0]) for chunk in _chunks(self._examples(inputs), self.task.chunk)
         ]
         return np.concatenate(parts) if parts else np.zeros((0, len(self.labels)), np.float32)
 
@@ -79,10 +79,21 @@ class Model:
 
         For classification {"label", "probability"}; the tasks' pages say what others give. `inputs` may be `Examples`.
         """
-        examples = inputs if isinstance(inputs, Examples) else self.task.from_inputs(inputs)
-        for chunk in _chunks(examples, self.task.chunk):
+        for chunk in _chunks(self._examples(inputs), self.task.chunk):
             outputs, encoded = self.outputs(chunk)
             yield from self.task.decode(outputs, chunk, encoded)
+
+    def _examples(self, inputs: Any) -> Examples:
+        """Return what a user gives as examples. Raises DataError for what is neither an input nor several."""
+        if isinstance(inputs, Examples):
+            return inputs
+        path = self.task.modality != "text" and isinstance(inputs, os.PathLike)
+        if not (path or hasattr(inputs, "__iter__")):
+            raise DataError(
+                f"Found {inputs!r} ({type(inputs).__name__}); expected one input or several, such as "
+                f"{self.task.example}."
+            )
+        return self.task.from_inputs(inputs)
 
     def evaluate(
         self,

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from foretune.data import Columns, audit, overlap
+from foretune.data.audit import as_texts
 from foretune.errors import DataError
 
 COLUMNS = Columns("text", "label", "")
@@ -111,3 +112,19 @@ def test_overlap():
 def test_the_sizes_are_plain_numbers():
     found = audit(table(["a", "b"]), COLUMNS)
     assert not any(isinstance(value, np.generic) for value in vars(found).values())
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("", "only white space"),
+        (" ", "only white space"),
+        ("\ud800", "surrogate"),
+        (None, "Found None"),
+        (5, "Found 5"),
+    ],
+)
+def test_one_text_is_checked_as_several_are(given, said):
+    with pytest.raises(DataError, match=said):
+        as_texts(given)
+    assert as_texts("a b") == ["a b"]

@@ -210,6 +210,8 @@ def test_questions_on_one_text_stay_on_one_side_but_are_told_apart(options):
         (["a ?"], "input 1 is 'a .', expected"),
         ([("a ?", "text"), ("b ?", " ")], "input 2 is"),
         ([{"question": "a ?"}], "input 1 is"),
+        ("ab", "input 1 is 'ab', expected"),
+        (5, "Found 5 .int.; expected one input"),
     ],
 )
 def test_inputs_that_are_no_questions_are_refused(model, inputs, message):

@@ -141,7 +141,9 @@ def test_broken_rows_are_named(tiny, tmp_path, broken, said):
     assert "row 5" in str(found.value) and not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("given", ["one text", [("a", "b", "c")], ["ab", "cd"]])
+@pytest.mark.parametrize(
+    "given", ["one text", [("a", "b", "c")], ["ab", "cd"], [{"text_a": "a", "text_b": "b"}], [None], [5]]
+)
 def test_what_is_no_pair_is_refused(model, given):
     if given == ["ab", "cd"]:  # two strings are one pair
         assert len(model.predict(given)) == 1

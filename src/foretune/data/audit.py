@@ -94,9 +94,11 @@ def check_texts(values: Sequence[object], column: str, where: str) -> list[str]:
 def as_texts(texts: Any) -> list[str]:
     """Return one text or several as a list of strings. Raises DataError for anything else, naming the rows."""
     if isinstance(texts, str):
-        return [texts]
+        return check_texts([texts], "input", "data")
     if hasattr(texts, "columns"):
         raise DataError("Found a table; expected texts. Give one column of it, such as table['text'].")
+    if not hasattr(texts, "__iter__"):
+        raise DataError(f"Found {texts!r} ({type(texts).__name__}); expected a text or several.")
     items = list(texts)
     return check_texts(items, "input", "data") if items else []
 

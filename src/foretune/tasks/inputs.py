@@ -75,11 +75,16 @@ def pair_inputs(inputs: Any) -> Examples:
     items = list(inputs)
     if len(items) == 2 and all(isinstance(item, str) for item in items):
         items = [tuple(items)]
-    wrong = [row for row, item in enumerate(items, start=1) if isinstance(item, str) or len(item) != 2]
+    wrong = [row for row, item in enumerate(items, start=1) if not _is_pair(item)]
     if wrong:
         raise DataError(f"Input {wrong[0]} is no pair: {items[wrong[0] - 1]!r}. Expected two texts each.")
     firsts, seconds = as_texts([a for a, _ in items]), as_texts([b for _, b in items])
     return Examples(list(zip(firsts, seconds, strict=True)), None, np.arange(1, len(items) + 1))
+
+
+def _is_pair(item: Any) -> bool:
+    """Say whether `item` holds two things in order; of a dict or set that would be its keys, of a text letters."""
+    return not isinstance(item, str | dict | set) and hasattr(item, "__len__") and len(item) == 2
 
 
 class Placeless:

@@ -129,7 +129,8 @@ class QuestionAnswering(Task):
 
     def from_inputs(self, inputs: Any) -> Examples:
         """Return one (question, text) or several, also as {"question", "context"}. Raises DataError."""
-        items = [inputs] if isinstance(inputs, dict) or hasattr(inputs, "columns") else list(inputs)
+        whole = isinstance(inputs, str | dict) or hasattr(inputs, "columns")
+        items = [inputs] if whole else list(inputs)
         if len(items) == 2 and all(isinstance(part, str) for part in items):
             items = [tuple(items)]
         pairs = [_pair(item, row) for row, item in enumerate(items, start=1)]
