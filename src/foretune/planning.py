@@ -101,7 +101,7 @@ class _Planner:
     def __post_init__(self) -> None:
         budget, now = self.timer.budget, time.perf_counter()
         self._end = None if budget is None else now + PLANNING_SHARE * (budget - (now - self.started))
-        self._longest = 0.0  # seconds that a look or a timing took
+        self._longest: dict[str, float] = {}  # seconds by what was done: a look, a timing, a pilot
 
     def measure(
         self, backbones: list[str], strategies: list[str], automatic: bool, open_choice: bool
@@ -109,7 +109,7 @@ class _Planner:
         """Look at every backbone and time every candidate, as far as the budget's share for planning goes."""
         late = f"as planning may take {PLANNING_SHARE:.0%} of the budget"
         for number, name in enumerate(backbones):
-            if number and self._late():
+            if number and self._late("_look", "_cost"):
                 self.notes.append(f"Not looked at, {late}: {', '.join(backbones[number:])}.")
                 break
             try:
@@ -122,7 +122,7 @@ class _Planner:
                 self.notes.append(str(error))
                 continue
             for place, strategy in enumerate(strategies):
-                if self.costs and self._late():
+                if self.costs and self._late("_cost"):
                     self.notes.append(f"Not timed with {name}, {late}: {', '.join(strategies[place:])}.")
                     break
                 try:
@@ -133,14 +133,15 @@ class _Planner:
                     self.notes.append(f"{name} with {strategy}: {error}")
 
     def _timed(self, work: Callable[..., Any], *given: Any) -> Any:
-        began = time.perf_counter()
+        began, name = time.perf_counter(), work.__name__
         found = work(*given)
-        self._longest = max(self._longest, time.perf_counter() - began)
+        self._longest[name] = max(self._longest.get(name, 0.0), time.perf_counter() - began)
         return found
 
-    def _late(self) -> bool:
-        """Say whether another look or timing would go beyond the time for planning, judged by the longest so far."""
-        return self._end is not None and time.perf_counter() + self._longest > self._end
+    def _late(self, *works: str) -> bool:
+        """Say whether these would go beyond the time for planning, judged by the longest of each kind so far."""
+        seconds = sum(self._longest.get(name, max(self._longest.values(), default=0.0)) for name in works)
+        return self._end is not None and time.perf_counter() + seconds > self._end
 
     def _look(self, name: str, most: int | None = None) -> Look:
         self.tell(f"{name}: judging its features")
@@ -198,7 +199,7 @@ class _Planner:
         close = [c for c in close if c.strategy != pilots.FROZEN] if len(close) > 1 else []
         for choice in close[: self.pilots]:
             pair, look = (choice.backbone, choice.strategy), self.looks[choice.backbone]
-            if look is None or self._late():
+            if look is None or self._late("pilot"):
                 late = f"as planning may take {PLANNING_SHARE:.0%} of the budget"
                 self.notes.append(f"Not tried, {late}: {' with '.join(pair)}.")
                 continue

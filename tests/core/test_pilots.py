@@ -126,7 +126,7 @@ def test_no_more_are_tried_than_asked_and_than_there_is_time_for(plan, tried, mo
     assert len(tried) == 1
     from foretune.planning import _Planner
 
-    monkeypatch.setattr(_Planner, "_late", lambda self: len(self.costs) == len(STRATEGIES))
+    monkeypatch.setattr(_Planner, "_late", lambda self, *works: len(self.costs) == len(STRATEGIES))
     found = plan(pilots=3, budget=600)
     assert len(tried) == 1 and any(text.startswith("Not tried") for text in found.advice)
 

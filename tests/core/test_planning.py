@@ -260,6 +260,26 @@ def test_planning_keeps_its_share_of_the_budget(plan, monkeypatch):
     assert len(plan(strategies=names).candidates) == len(asked) == 3
 
 
+def test_a_slow_look_at_the_features_does_not_keep_candidates_from_being_timed(plan, monkeypatch):
+    """The look takes 1,200 of the 2,000 seconds, a timing 100: there is time for all three."""
+    from foretune.planning_cost import Timer
+
+    late, costs, look = [0.0], Timer.costs, planning.look
+
+    def after(seconds, work):
+        def slow(*given):
+            late[0] += seconds
+            return work(*given)
+
+        return slow
+
+    monkeypatch.setattr(Timer, "costs", after(100.0, costs))
+    monkeypatch.setattr(planning, "look", after(1200.0, look))
+    monkeypatch.setattr(planning, "time", SimpleNamespace(perf_counter=lambda: time.perf_counter() + late[0]))
+    names = ["linear-probe", "full", "top-layers"]
+    assert len(plan(budget=10_000, strategies=names).candidates) == 3
+
+
 def test_a_budget_alone_plans_first(fit, rows, tiny, quick_costs, tmp_path, monkeypatch):
     monkeypatch.setattr(planning, "backbones_of", lambda *args: ([str(tiny)], []))
     monkeypatch.setattr(planning, "strategies_of", lambda names: ["linear-probe", "full"])
