@@ -74,7 +74,8 @@ def fit(
     began = time.perf_counter()
     prepared = prepare(data, dev, test, given)
     read = time.perf_counter() - began
-    given = with_backbone(given, prepared.task.name, _open(recipe, options))
+    if asked_plan is None:  # a plan names one
+        given = with_backbone(given, prepared.task.name, _open(recipe, options))
     if limit is not None and asked_plan is None and _open(recipe, options):
         asked_plan = _budget_plan(given, prepared, _open(recipe, options), limit, started, read, listeners)
     planning = time.perf_counter() - began - read  # no part of what the plan forecasts
@@ -139,10 +140,11 @@ def plan(
     given = _measured_within(_recipe(recipe).with_changes(**options), limit)
     prepared = prepare(data, dev, test, given)
     read = time.perf_counter() - started
-    given = with_backbone(given, prepared.task.name, _open(recipe, options))
+    named = _names(backbones)
+    if named is None:
+        given = with_backbone(given, prepared.task.name, _open(recipe, options))
     return make_plan(
-        None, None, None, given, backbones=_names(backbones),
-        strategies=_names(strategies), budget=limit,
+        None, None, None, given, backbones=named, strategies=_names(strategies), budget=limit,
         memory=None if memory is None else parse_bytes(memory), goal=goal, target_score=target_score,
         tell=tell, started=started, prepared=prepared, prepare_seconds=read, pilots=pilots,
     )  # fmt: skip

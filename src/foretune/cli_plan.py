@@ -42,9 +42,12 @@ def run(given: dict[str, Any]) -> Plan:
     output: Path | None = given["output"]
     if output is not None and not output.expanduser().parent.is_dir():
         raise ConfigError(f"--output {output}: there is no folder {output.parent}. Make it first.")
+    if output is not None and output.expanduser().is_dir():
+        raise ConfigError(f"--output {output} is a folder. Give a file.")
     if recipe.offline:
         go_offline()
     from foretune.api import plan
+    from foretune.training.files import disk_errors
 
     tell = (lambda text: None) if given["quiet"] else (lambda text: say(f"{text} …"))
     found = plan(
@@ -56,7 +59,8 @@ def run(given: dict[str, Any]) -> Plan:
         **{k: given[k] for k in _PLAN},
     )
     if output is not None:
-        found.save(output.expanduser())
+        with disk_errors(output):
+            found.save(output.expanduser())
     return found
 
 

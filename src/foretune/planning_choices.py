@@ -39,7 +39,7 @@ def choices_of(
     """
     if not costs:
         raise ConfigError("No candidate is left. Name --backbones and --strategies that this machine has.")
-    left = None if timer.budget is None else timer.budget - (time.perf_counter() - started)
+    left = None if timer.budget is None else max(timer.budget - (time.perf_counter() - started), 0.0)
     every = len(timer.prepared.train)
     rows = _rows(timer, costs, left, every)
     known = _scores(timer, rows, seen, pilots or {}) if timer.prepared.task.forecasts else {}

@@ -86,6 +86,8 @@ def test_the_ledger_tells_what_was_forecast(plan, invoke, table, tmp_path: Path,
         (("--budget", "1s"), 2, "smallest --budget that would do"),
         (("--budget", "soon"), 2, "A time is 'soon'"),
         (("--output", "/nowhere/plan.json"), 2, "there is no folder"),
+        (("--output", "/"), 2, "--output / is a folder"),
+        (("--budget", "0.01"), 2, "more than the 0 s there are"),
     ],
 )
 def test_errors_say_what_to_do(plan, words, code, message):

@@ -34,6 +34,25 @@ def fit(quick, folder_of, table):
     return run
 
 
+def test_a_plan_names_the_backbone_that_translation_lacks(quick, folder_of, table, tmp_path, monkeypatch):
+    from foretune.forecast import cost
+    from foretune.forecast.cost import Cost
+
+    monkeypatch.setattr(
+        cost,
+        "forecast_costs",
+        lambda job, prepared, sizes, settle, **rest: dict.fromkeys(sizes, Cost(1, 1, 1, {})),
+    )
+    options = {"num_beams": 1, "max_new_tokens": 4}
+    given = {"task": "translation", "options": options, "offline": True, "seed": quick["seed"]}
+    with pytest.raises(ConfigError, match="plan: --backbones"):
+        foretune.plan(table, **given)
+    plan = foretune.plan(table, backbones=folder_of("bart"), strategies="full", **given)
+    assert plan.best.backbone == folder_of("bart")
+    model = foretune.fit(table, plan=plan, output=tmp_path / "run", **quick | given | {"epochs": 1.0})
+    assert model.recipe.backbone == folder_of("bart")
+
+
 def test_translation_from_table_to_artefact(fit, table, tmp_path):
     model = fit(tmp_path / "run", epochs=3.0)
     record = model.record

@@ -54,5 +54,7 @@ def default_backbone(task: str) -> str:
     """Return the backbone of a task where the user names none. Raises ConfigError where one must be chosen."""
     info = TASK_INFO.get(task, TaskInfo("", ""))
     if info.backbone is None:
-        raise ConfigError(f"Name a backbone for {task} with --backbone, such as {info.suggestion}.")
+        raise ConfigError(
+            f"Name a backbone for {task} with --backbone (for plan: --backbones), such as {info.suggestion}."
+        )
     return info.backbone
