@@ -65,6 +65,27 @@ def test_unseen_labels_are_named_with_rows_and_nearest():
     assert "'spm' (Did you mean 'spam'?), 'zzz'." in found and "Training classes: ham, spam" in found
 
 
+@pytest.mark.parametrize(
+    ("names", "values", "found"),
+    [
+        (["1", "2"], ["2.0", "1", 1.0, "2.00"], [1, 0, 0, 1]),
+        (["1.0", "2.0"], [2, "1", 1.0], [1, 0, 0]),
+        (["false", "true"], ["True", "FALSE", True], [1, 0, 1]),
+        (["False", "True"], [np.True_, "true", False], [1, 1, 0]),
+    ],
+)
+def test_numbers_and_truth_values_written_otherwise_are_the_same(names, values, found):
+    assert encode_labels(values, names=names).ids.tolist() == found
+
+
+@pytest.mark.parametrize(
+    ("names", "value"), [(["1", "1.0"], "1.00"), (["1", "2"], "1.5"), (["yes", "no"], "Yes")]
+)
+def test_other_labels_are_never_guessed(names, value):
+    with pytest.raises(DataError, match="not among the training classes"):
+        encode_labels([value], names=names)
+
+
 def test_one_class():
     with pytest.raises(DataError, match="all 3 rows have the label 'a'"):
         encode_labels(["a"] * 3)

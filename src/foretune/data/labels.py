@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _INTEGER = re.compile(r"[+-]?[0-9]+")
+_WHOLE = re.compile(r"[+-]?[0-9]+\.0+")
 _SHOWN_VARIANTS = 10
 
 
@@ -74,6 +75,8 @@ def encode_labels(
 ) -> LabelEncoding:
     """Return class names and class numbers; `names` fixes the classes, as for development and test rows.
 
+    Numbers and truth values that are written otherwise than in `names` (1.0 for 1, True for true) are the same.
+
     Raises DataError if labels are missing, unknown to `names`, or (without `names`) all the same.
     """
     import numpy as np
@@ -85,8 +88,18 @@ def encode_labels(
     if len(set(known)) < len(known):
         raise ConfigError(f"Class names are repeated: {listed(known)}. Expected each once.")
     numbers = {name: number for number, name in enumerate(known)}
+    values_of = Counter(map(_value, known))
+    same = {_value(name): name for name in known if values_of[_value(name)] == 1}
+    labels = [label if label in numbers else same.get(_value(label), label) for label in labels]
     _check_unseen(labels, numbers, where)
     return LabelEncoding(known, np.array([numbers[label] for label in labels], dtype=np.int64))
+
+
+def _value(label: str) -> str:
+    """Return a label without what files write differently: the point of a whole number, the case of true and false."""
+    if label.casefold() in ("true", "false"):
+        return label.casefold()
+    return label.partition(".")[0] if _WHOLE.fullmatch(label) else label
 
 
 def _known(labels: list[str], where: str) -> tuple[str, ...]:
