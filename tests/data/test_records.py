@@ -27,6 +27,18 @@ def test_null_and_absent_keys_are_missing():
     assert table.isna().to_numpy().tolist() == [[False, False], [True, True]]
 
 
+def test_whole_numbers_beside_a_gap_stay_whole():
+    table = parse_jsonl(
+        '{"id": 9007199254740993, "score": 1}\n{"id": null, "score": 0.5}\n{"score": null}\n', "a"
+    )
+    assert table["id"].tolist() == [9007199254740993, None, None]
+    assert table["score"].tolist()[:2] == [1.0, 0.5] and table["score"].isna().tolist() == [
+        False,
+        False,
+        True,
+    ]
+
+
 def test_line_separators_of_unicode_do_not_end_a_line():
     text = "a\u2028b\u0085c"
     assert parse_jsonl(json.dumps({"text": text}, ensure_ascii=False), "a")["text"].tolist() == [text]

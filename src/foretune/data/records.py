@@ -125,7 +125,14 @@ def _table(records: list[dict[str, Any]], name: str) -> pd.DataFrame:
 
     if not records:
         raise DataError(f"{name} holds no rows. Add at least two labelled rows.")
-    return pd.DataFrame(records)
+    frame = pd.DataFrame(records)
+    for name in frame.columns[frame.dtypes == float]:
+        values = [record.get(name) for record in records]
+        if all(
+            value is None or type(value) is int for value in values
+        ):  # pandas turns 7 beside a gap into 7.0
+            frame[name] = pd.Series(values, dtype=object)
+    return frame
 
 
 def parse_lines(text: str, name: str) -> pd.DataFrame:
