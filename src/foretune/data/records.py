@@ -126,7 +126,7 @@ def _table(records: list[dict[str, Any]], name: str) -> pd.DataFrame:
     if not records:
         raise DataError(f"{name} holds no rows. Add at least two labelled rows.")
     frame = pd.DataFrame(records)
-    for name in frame.columns[frame.dtypes == float]:
+    for name in frame.select_dtypes("float").columns:
         values = [record.get(name) for record in records]
         if all(
             value is None or type(value) is int for value in values
