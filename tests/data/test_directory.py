@@ -68,6 +68,9 @@ def test_a_folder_of_tables_names_them(tmp_path):
     picture(tmp_path / "images" / "1.png")
     with pytest.raises(DataError, match=r"is a directory.*labels\.csv"):
         read_directory(tmp_path)
+    archive = shutil.make_archive(str(tmp_path.parent / "tables"), "zip", tmp_path)
+    with pytest.raises(DataError, match=r"tables\.zip holds labels\.csv.* Unpack it"):
+        read_directory(archive)
 
 
 def test_a_folder_of_nothing(tmp_path):

@@ -11,6 +11,8 @@ from foretune.data.coco import coco_divided, coco_file, read_coco
 from foretune.data.files import directory_given, file_format
 from foretune.data.folders import files_in, folders_in, read_folder, split_name, unwrapped
 from foretune.data.mask_folders import has_masks, masks_divided, read_masks
+from foretune.data.text import listed
+from foretune.errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,7 +37,7 @@ def read_directory(path: str | os.PathLike[str], split: str = "train") -> pd.Dat
         return read_coco(root, split)
     tables = [item for item in files_in(root) if file_format(item.name)]
     if tables and len(folders_in(root)) < 2:
-        raise directory_given(root)
+        raise _zipped_tables(given, tables) if is_zip(given) else directory_given(root)
     return read_folder(root, split)
 
 
@@ -43,6 +45,13 @@ def _divided(root: Path) -> bool:
     if has_masks(root):
         return masks_divided(root)
     return coco_divided(root) or any(split_name(f.name) for f in folders_in(root) if folders_in(f))
+
+
+def _zipped_tables(archive: Path, tables: list[Path]) -> DataError:
+    return DataError(
+        f"{archive} holds {listed([table.name for table in tables])}, expected pictures or sounds. Unpack it and pass "
+        f"the path of a file; a single table may be compressed as .gz."
+    )
 
 
 def is_zip(path: Path) -> bool:
