@@ -126,12 +126,11 @@ def _table(records: list[dict[str, Any]], name: str) -> pd.DataFrame:
     if not records:
         raise DataError(f"{name} holds no rows. Add at least two labelled rows.")
     frame = pd.DataFrame(records)
-    for name in frame.select_dtypes("float").columns:
-        values = [record.get(name) for record in records]
-        if all(
-            value is None or type(value) is int for value in values
-        ):  # pandas turns 7 beside a gap into 7.0
-            frame[name] = pd.Series(values, dtype=object)
+    for column in frame.select_dtypes("float").columns:
+        values = [record.get(column) for record in records]
+        whole = all(value is None or type(value) is int for value in values)
+        if whole:  # pandas turns 7 beside a gap into 7.0
+            frame[column] = pd.Series(values, dtype=object)
     return frame
 
 
