@@ -55,6 +55,6 @@ def default_backbone(task: str) -> str:
     info = TASK_INFO.get(task, TaskInfo("", ""))
     if info.backbone is None:
         raise ConfigError(
-            f"Name a backbone for {task} with --backbone (for plan: --backbones), such as {info.suggestion}."
+            f"Name a backbone for {task} with --backbone, such as {info.suggestion} (for plan: --backbones)."
         )
     return info.backbone
