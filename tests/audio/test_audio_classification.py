@@ -243,3 +243,9 @@ def test_png_is_one(make_tone):
 def test_baselines_of_sounds_that_do_not_fit(folder):
     with pytest.raises(DataError, match="one each"):
         sound_baselines([str(folder / "low" / "1.wav")], np.array([0, 1]), [], np.array([]), 2)
+
+
+@pytest.mark.parametrize("strategy", ["linear-probe", "full"])
+def test_nothing_stays_behind_on_the_cpu(strategy, fit, elsewhere, tmp_path):
+    model = fit(tmp_path / "run", strategy=strategy, device="auto", epochs=1.0)
+    assert next(model.backbone.model.parameters()).device == elsewhere

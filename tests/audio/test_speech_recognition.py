@@ -303,3 +303,14 @@ def test_chinese_is_scored_by_characters(folder):
 def test_impossible_options(options):
     with pytest.raises(ConfigError, match=f"Option {next(iter(options))}"):
         SpeechOptions(**options)
+
+
+@pytest.mark.parametrize("kind", ["letters", pytest.param("words", marks=pytest.mark.slow)])
+def test_nothing_stays_behind_on_the_cpu(kind, fit, writer_folder, elsewhere, tmp_path):
+    """Neither with a head of letters (CTC) nor with a decoder that writes."""
+    own = {} if kind == "letters" else {"backbone": writer_folder, "options": {"num_beams": 2}}
+    model = fit(tmp_path / "run", device="auto", epochs=1.0, **own)
+    assert (
+        next(model.backbone.model.parameters()).device == elsewhere
+        and "wer" in model.record["metrics"]["test"]
+    )

@@ -204,6 +204,32 @@ def test_settings_of_the_recipe_win_over_the_strategys():
     assert assemble.settle(given, defaults) == Settings(0.1, 0.2, 30, 0.0)
 
 
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        "full",
+        "linear-probe",
+        "lora",
+        *(pytest.param(s, marks=pytest.mark.slow) for s in ("top-layers", "lp-ft")),
+    ],
+)
+def test_nothing_stays_behind_on_the_cpu(strategy, fit, elsewhere, tmp_path):
+    model = fit(tmp_path / "run", strategy=strategy, device="auto", test_fraction=0.2, epochs=1.0)
+    assert next(model.backbone.model.parameters()).device == elsewhere
+    again = artifact.load(tmp_path / "run")
+    assert next(again.backbone.model.parameters()).device == elsewhere
+    assert again.predict(["good film", "bad room"]) == model.predict(["good film", "bad room"])
+
+
+def test_a_tensor_that_stays_behind_is_seen(elsewhere):
+    there, here = torch.ones(2, device=elsewhere), torch.ones(2)
+    assert (there * 2).tolist() == [2.0, 2.0] and (there.cpu() + here).device.type == "cpu"
+    with pytest.raises(RuntimeError, match="on the CPU"):
+        there + here
+    with pytest.raises(TypeError, match="cpu"):
+        there.numpy()
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_run_on_cuda_and_its_resumption(fit, stop_at, tmp_path):

@@ -133,3 +133,15 @@ def test_pictures_in_a_parquet_file(run, tmp_path):
         json.loads(done.stdout.splitlines()[-1])["metrics"]["accuracy"]
         == result["metrics"]["test"]["accuracy"]
     )
+
+
+@pytest.mark.parametrize("strategy", ["linear-probe", "full"])
+def test_nothing_stays_behind_on_the_cpu(strategy, network, elsewhere, tmp_path):
+    for label, colour in COLOURS.items():
+        for n in range(8):
+            write_picture(tmp_path / "photos" / label / f"{n}.png", colour, seed=n)
+    model = foretune.fit(
+        tmp_path / "photos", backbone=str(network("test_vit")), strategy=strategy, output=tmp_path / "run", epochs=1.0,
+        offline=True, options={"mixup": 0.2} if strategy == "full" else {},
+    )  # fmt: skip
+    assert next(model.backbone.model.parameters()).device == elsewhere

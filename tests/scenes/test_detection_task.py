@@ -229,3 +229,11 @@ def test_boxes_in_columns_train_too(boxes_table, network, tmp_path):
     assert any("12 boxes cut off at the edge" in text for text in said), said
     assert any("12 boxes without area left out" in text for text in said)
     assert sum(c["support"] for c in model.evaluate(table)["classes"]) == 36 + 12
+
+
+@pytest.mark.parametrize("head", ["fcos", pytest.param("detr", marks=pytest.mark.slow)])
+def test_nothing_stays_behind_on_the_cpu(head, boxes_table, network, options, elsewhere, tmp_path):
+    given = options | {"backbone": network(), "options": {"head": head}, "epochs": 1, "device": "auto"}
+    model = foretune.fit(boxes_table, output=tmp_path / "run", **given)
+    assert next(model.backbone.model.parameters()).device == elsewhere
+    assert model.predict(boxes_table["path"].tolist()[:2])

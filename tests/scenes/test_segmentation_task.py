@@ -224,3 +224,10 @@ def test_backbones_that_cannot_be_loaded_say_why(masks_table, network, options, 
     (folder / "model.safetensors").unlink()
     with pytest.raises(BackboneError, match="holds no safetensors"):
         foretune.fit(masks_table, **given, backbone=str(folder))
+
+
+def test_nothing_stays_behind_on_the_cpu(masks_table, network, options, elsewhere, tmp_path):
+    given = options | {"backbone": network(), "epochs": 1, "device": "auto"}
+    model = foretune.fit(masks_table, output=tmp_path / "run", **given)
+    assert next(model.backbone.model.parameters()).device == elsewhere
+    assert model.predict(masks_table["path"].tolist()[:2])

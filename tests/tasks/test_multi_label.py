@@ -132,3 +132,9 @@ def test_rare_labels_are_named_as_they_are_written():
     assert (
         "train: labels on fewer than 5 rows: 'bad' (1), 'good' (2); add rows, or leave them out" in warnings
     )
+
+
+def test_nothing_stays_behind_on_the_cpu(quick, elsewhere, tmp_path):
+    model = foretune.fit(reviews(60), output=tmp_path / "run", **quick | {"device": "auto", "epochs": 1.0})
+    assert model.task.name == "multi-label"
+    assert next(model.backbone.model.parameters()).device == elsewhere

@@ -60,3 +60,12 @@ def test_what_a_task_cannot_use_is_an_error_where_it_was_named(quick, sentences)
             rows_of("similarity", sentences), task="similarity", backbones=[quick["backbone"]],
             strategies="linear-probe", offline=True,
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("task", [pytest.param("text-regression", marks=pytest.mark.slow), "text-pair"])
+def test_nothing_stays_behind_on_the_cpu(task, quick, sentences, elsewhere, tmp_path):
+    """Neither while the costs of a plan are measured nor while a fit follows it."""
+    rows, options = rows_of(task, sentences), {"task": task, "offline": True}
+    plan = foretune.plan(rows, backbones=[quick["backbone"]], strategies="full", **options)
+    model = foretune.fit(rows, plan=plan, output=tmp_path / "run", epochs=1.0, **options)
+    assert next(model.backbone.model.parameters()).device == elsewhere

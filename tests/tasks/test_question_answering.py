@@ -291,3 +291,9 @@ def test_excerpts():
         "… " + "a" * 120 + "X" + "b" * 120 + " … " + "b" * 120 + "Y" + "c" * 120 + " …"
     )
     assert excerpt("short", []) == "short"
+
+
+def test_nothing_stays_behind_on_the_cpu(options, elsewhere, tmp_path):
+    given = options | {"device": "auto", "epochs": 1.0}
+    model = foretune.fit(squad(tmp_path / "train.json", questions(60)), output=tmp_path / "run", **given)
+    assert next(model.backbone.model.parameters()).device == elsewhere

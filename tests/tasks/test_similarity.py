@@ -189,3 +189,9 @@ def test_class_weights_are_refused_where_they_would_do_nothing(tiny, tmp_path):
             searches(40), output=tmp_path / "a", backbone=tiny, task="similarity", class_weights="auto"
         )
     assert not (tmp_path / "a").exists()
+
+
+def test_nothing_stays_behind_on_the_cpu(quick, elsewhere, tmp_path):
+    given = quick | {"device": "auto", "epochs": 1.0, "task": "similarity"}
+    model = foretune.fit(searches(60), output=tmp_path / "run", **given)
+    assert next(model.backbone.model.parameters()).device == elsewhere and model.embed(["good"]).shape[0] == 1

@@ -268,3 +268,9 @@ def test_options_that_do_not_fit_are_refused(options, tmp_path, changes, error, 
     rows = [{"tokens": words, "tags": tags} for words, tags in tagged(20, seed=2)]
     with pytest.raises(error, match=message):
         foretune.fit(rows, output=tmp_path / "run", **options | changes)
+
+
+def test_nothing_stays_behind_on_the_cpu(options, elsewhere, tmp_path):
+    given = options | {"device": "auto", "epochs": 1.0}
+    model = foretune.fit(conll(tmp_path / "train.conll", tagged(60)), output=tmp_path / "run", **given)
+    assert next(model.backbone.model.parameters()).device == elsewhere

@@ -214,3 +214,9 @@ def test_an_input_stands_between_instruction_and_response():
     assert task.examples(table, where="train").inputs == ["add\none two", "say"]
     again = TextGeneration.from_state(json.loads(json.dumps(task.state())))
     assert (again.columns.second, again.options, again.running) == ("input", task.options, False)
+
+
+def test_nothing_stays_behind_on_the_cpu(fit, running, elsewhere, tmp_path):
+    model = fit(str(running), tmp_path / "run", device="auto")
+    assert next(model.backbone.model.parameters()).device == elsewhere
+    assert model.record["metrics"]["test"]["perplexity"]["value"] > 1 and model.predict(["the good"])

@@ -256,3 +256,9 @@ def test_predictions_of_a_file_are_written_line_by_line(fit, table, tmp_path):
     assert [line["row"] for line in lines] == [1, 2, 3] and all(
         isinstance(line["text"], str) for line in lines
     )
+
+
+def test_nothing_stays_behind_on_the_cpu(fit, elsewhere, tmp_path):
+    model = fit(tmp_path / "run", epochs=1.0, device="auto")
+    assert next(model.backbone.model.parameters()).device == elsewhere
+    assert "bleu" in model.record["metrics"]["test"] and len(model.predict(["good bad"])) == 1
