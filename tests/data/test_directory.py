@@ -111,3 +111,22 @@ def test_annotations_of_json_are_no_masks(tmp_path):
     (tmp_path / "annotations").mkdir()
     (tmp_path / "annotations.json").rename(tmp_path / "annotations" / "instances.json")
     assert read_directory(tmp_path).attrs["format"] == "coco"
+
+
+@pytest.mark.parametrize("place", ["", "test"])
+def test_one_class_is_enough_to_be_scored_but_not_to_be_learnt_from(place, tmp_path):
+    for number in range(3):
+        picture(tmp_path / "pets" / place / "cat" / f"{number}.png")
+    assert read_directory(tmp_path / "pets", "test")["label"].tolist() == ["cat"] * 3
+    if not place:
+        with pytest.raises(DataError, match="one class only"):
+            read_directory(tmp_path / "pets")
+
+
+def test_masks_of_one_class_are_enough_to_be_scored_but_not_to_be_learnt_from(tmp_path):
+    picture(tmp_path / "images" / "a.png")
+    (tmp_path / "masks").mkdir()
+    Image.fromarray(np.full((3, 4), 2, dtype=np.uint8)).save(tmp_path / "masks" / "a.png")
+    assert read_directory(tmp_path, "test").attrs["ids"] == [2]
+    with pytest.raises(DataError, match="two classes"):
+        read_directory(tmp_path)

@@ -14,6 +14,7 @@ from foretune.errors import DataError, did_you_mean
 if TYPE_CHECKING:
     import pandas as pd
 
+LEARNT = 2  # classes that can be told apart, at least
 #: The usual names of the folders of a split, by the name that Foretune uses.
 SPLITS = {
     "train": ("train", "training", "trn"),
@@ -22,14 +23,14 @@ SPLITS = {
 }
 
 
-def read_folder(path: str | os.PathLike[str], split: str = "train") -> pd.DataFrame:
+def read_folder(path: str | os.PathLike[str], split: str = "train", fewest: int = LEARNT) -> pd.DataFrame:
     """Return columns `path` (absolute) and `label` of the media below one folder per class.
 
     The class folders lie in `path`, or in a folder of it for each split (`train/cat`, `val/cat`), of which
     `split` is taken: train, dev, test (each also by its other usual names) or a folder's own name. A
     single folder around everything is passed through. Rows are sorted by path; `attrs["media"]` is "image"
     or "audio".
-    Raises DataError where folders of classes are missing, empty, or mix pictures and sounds.
+    Raises DataError where folders of classes are missing, fewer than `fewest`, empty, or mix pictures and sounds.
     """
     import pandas as pd
 
@@ -38,7 +39,7 @@ def read_folder(path: str | os.PathLike[str], split: str = "train") -> pd.DataFr
         raise DataError(f"{root} is no folder. Expected one with a folder of pictures or sounds per class.")
     top = split_folder(unwrapped(root), split)
     files = {folder.name: _media_below(folder) for folder in folders_in(top)}
-    kind = _checked(top, files)
+    kind = _checked(top, files, fewest)
     rows = [(file, label) for label, found in files.items() for file in found]
     table = pd.DataFrame(rows, columns=["path", "label"])
     table.attrs.update(format="folder", media=kind)
@@ -109,7 +110,7 @@ def _media_below(folder: Path) -> list[str]:
     return sorted(found)
 
 
-def _checked(top: Path, files: dict[str, list[str]]) -> str:
+def _checked(top: Path, files: dict[str, list[str]], fewest: int) -> str:
     """Return the one kind of media. Raises DataError for everything that is no set of class folders."""
     if not any(files.values()):
         raise _nothing(top)
@@ -127,7 +128,7 @@ def _checked(top: Path, files: dict[str, list[str]]) -> str:
             f"{top} holds {counted(len(loose), 'file')} outside any class folder: {listed(loose)}. Move "
             f"each into the folder of its class, or name files and labels in a csv (path,label)."
         )
-    if len(files) == 1:
+    if len(files) < fewest:
         raise DataError(
             f"{top} holds one class only, {next(iter(files))!r}. Expected a folder for each of at least two classes."
         )

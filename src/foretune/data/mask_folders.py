@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foretune.data.files import decode, read_bytes
-from foretune.data.folders import files_in, folders_in, split_name
+from foretune.data.folders import LEARNT, files_in, folders_in, split_name
 from foretune.data.mask_classes import MaskClasses, read_classes
 from foretune.data.masks import found_classes
 from foretune.data.media import IMAGE, is_hidden, kind_of
@@ -36,14 +36,15 @@ def masks_divided(folder: Path) -> bool:
     return pair is None or (folder / _SPLIT).is_file() or _split_inside(pair[0])
 
 
-def read_masks(path: str | os.PathLike[str], split: str = "train") -> pd.DataFrame:
+def read_masks(path: str | os.PathLike[str], split: str = "train", fewest: int = LEARNT) -> pd.DataFrame:
     """Return columns `path` and `mask` (absolute) of a folder with `images` and `masks` of the same stems.
 
     A split is taken from `split.json` ({"train": [stems], …}), or from folders (`images/train` and
     `masks/train`, or `train/images` and `train/masks`); without any, all rows are train. Names come from
     `classes.json` (`mask_classes.read_classes`), else every mask is opened once for its ids. `attrs`: format
     "masks", media "image", labels, ids, ignore, and colours where masks are coloured.
-    Raises DataError naming pictures without a mask and masks without a picture.
+    Raises DataError naming pictures without a mask and masks without a picture, and where masks without names hold
+    fewer than `fewest` classes.
     """
     import pandas as pd
 
@@ -59,7 +60,8 @@ def read_masks(path: str | os.PathLike[str], split: str = "train") -> pd.DataFra
     _check_pairs(stems, pictures, masks, pair)
     rows = [(str(pictures[stem]), str(masks[_mask_stem(stem, masks)])) for stem in stems]
     table = pd.DataFrame(rows, columns=["path", "mask"])
-    return _described(table, next((f / _CLASSES for f in (root, place) if (f / _CLASSES).is_file()), None))
+    file = next((f / _CLASSES for f in (root, place) if (f / _CLASSES).is_file()), None)
+    return _described(table, file, fewest)
 
 
 def classes_beside(table: pd.DataFrame, masks: Sequence[str]) -> MaskClasses:
@@ -79,8 +81,8 @@ def listed_classes(table: pd.DataFrame) -> MaskClasses | None:
     return read_classes(file) if file.is_file() else None
 
 
-def _described(table: pd.DataFrame, classes_file: Path | None) -> pd.DataFrame:
-    classes = read_classes(classes_file) if classes_file else found_classes(table["mask"].tolist())
+def _described(table: pd.DataFrame, classes_file: Path | None, fewest: int) -> pd.DataFrame:
+    classes = read_classes(classes_file) if classes_file else found_classes(table["mask"].tolist(), fewest)
     table.attrs = {"format": "masks", "media": IMAGE, **classes.attrs()}
     return table
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from foretune.data.folders import LEARNT
 from foretune.data.images import PIXEL_LIMIT, image_sizes, opened
 from foretune.data.mask_classes import MaskClasses
 from foretune.data.media import BrokenMediaError, in_threads
@@ -85,17 +86,17 @@ def _unknown_ids(path: str | os.PathLike[str], wrong: NDArray[Any], classes: Mas
     return BrokenMediaError(path, f"ids {listed(wrong.tolist())} of no class (ids: {known})", hint)
 
 
-def found_classes(paths: Sequence[str]) -> MaskClasses:
+def found_classes(paths: Sequence[str], fewest: int = LEARNT) -> MaskClasses:
     """Return the classes that masks without a list of names hold: every id, called by its number.
 
     All masks are decoded, in threads. 255 is ignored, the custom since Pascal VOC, unless the ids are just
-    0 and 255: then it is the foreground.
+    0 and 255: then it is the foreground. Raises DataError for fewer than `fewest` ids that count.
     """
     found = in_threads(lambda path: np.unique(_plain_ids(path)), paths)
     ids = sorted({int(value) for values in found for value in values})
     ignore = 255 if 255 in ids and ids != [0, 255] else None
     kept = [value for value in ids if value != ignore]
-    if len(kept) < 2:
+    if len(kept) < fewest:
         raise DataError(
             f"The {counted(len(paths), 'mask')} hold the ids {listed(ids)}, expected those of at least two classes."
         )
