@@ -209,8 +209,7 @@ def test_settings_of_the_recipe_win_over_the_strategys():
     [
         "full",
         "linear-probe",
-        "lora",
-        *(pytest.param(s, marks=pytest.mark.slow) for s in ("top-layers", "lp-ft")),
+        *(pytest.param(s, marks=pytest.mark.slow) for s in ("lora", "top-layers", "lp-ft")),
     ],
 )
 def test_nothing_stays_behind_on_the_cpu(strategy, fit, elsewhere, tmp_path):

@@ -56,13 +56,13 @@ class LpFt(Strategy):
         """Make the head linear in the mean of all tokens where that is possible."""
         backbone.use_mean_pooling()
         parameters, self._gain = backbone.linear_head()
-        self._head = {id(parameter) for parameter in parameters}
+        own = {id(parameter) for parameter in parameters}
+        self._head = tuple(name for name, p in backbone.model.named_parameters() if id(p) in own)
         return []
 
     def phases(self, backbone: Backbone, settings: Settings, recipe: Recipe) -> list[Phase]:
         """Return two phases: the head, then everything."""
-        head = tuple(name for name, p in backbone.model.named_parameters() if id(p) in self._head)
-        probe = ParameterGroup(head, PROBE_LR / self._gain, recipe.weight_decay)
+        probe = ParameterGroup(self._head, PROBE_LR / self._gain, recipe.weight_decay)
         return [
             Phase("probe", self.options.probe_epochs, (probe,)),
             Phase("full", settings.epochs, layerwise_groups(backbone, settings, recipe.weight_decay)),
