@@ -118,21 +118,26 @@ class Loop:
 
         Where a budget ends training before its last step, the rate so falls to 0 by then; else the steps are ahead.
         """
-        if self.job.deadline is None or not last_phase:
+        end, now = self._end_of_training(), time.perf_counter()
+        if end is None or not last_phase:
             return lambda: 0.0
-        now = time.perf_counter()
-        left = max(self.job.deadline - self.job.closing * CLOSING_MARGIN - now, 1e-9)
+        left = max(end - now, 1e-9)
         return lambda: min(done + (1 - done) * (time.perf_counter() - now) / left, 1.0)
 
     def _out_of_time(self) -> bool:
         """Return whether no more than what follows training fits before the deadline."""
-        job = self.job
-        if job.deadline is None or time.perf_counter() + job.closing * CLOSING_MARGIN < job.deadline:
+        end = self._end_of_training()
+        if end is None or time.perf_counter() < end:
             return False
         steps = f"step {self.state.step} of {self.total}"
         text = f"The budget is used up but for evaluation and saving: stopped at {steps}."
-        job.events.emit("note", text=text)
+        self.job.events.emit("note", text=text)
         return True
+
+    def _end_of_training(self) -> float | None:
+        """Return when what follows training must begin to meet the deadline, on its clock; None without one."""
+        job = self.job
+        return None if job.deadline is None else job.deadline - job.closing * CLOSING_MARGIN
 
     def _starts(self) -> list[int]:
         """Return where each phase starts: behind its frozen layers, where caching them pays."""
