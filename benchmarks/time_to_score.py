@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=5e-5)
     parser.add_argument("--epochs", type=float, default=3)
     parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--max-tokens", type=int, default=512, help="where both sides cut a text")
     parser.add_argument("--foretune", default="", help="further options of `foretune fit`, in one string")
     parser.add_argument("--trainer", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -87,12 +88,15 @@ def one_seed(options: argparse.Namespace, seed: int) -> dict[str, float]:
         (folder / "job.json").write_text(json.dumps(job))
         start = time.time()
         numbers = ["--lr", str(options.lr), "--epochs", str(options.epochs), "--batch", str(options.batch)]
+        numbers += ["--max-tokens", str(options.max_tokens)]
         run([sys.executable, __file__, "--trainer", str(folder / "job.json"), *numbers])
         peer = json.loads((folder / "job.json.result").read_text())
         peer["seconds"] = peer["dev_done"] - start
         start = time.time()
         command = ["fit", job["train"], "--dev", job["dev"], "--test", job["test"], "--seed", str(seed)]
         command += ["--backbone", job["backbone"], "--output", str(folder / "ours"), "--json", "--quiet"]
+        if options.max_tokens != 512:
+            command += ["--max-tokens", str(options.max_tokens)]
         output = run([sys.executable, "-m", "foretune", *command, *options.foretune.split()])
         total = time.time() - start
         ours = json.loads(output.strip().splitlines()[-1])
@@ -132,7 +136,9 @@ def trainer_process(options: argparse.Namespace) -> None:
     parts = {name: pd.read_csv(job[name], keep_default_na=False) for name in ("train", "dev", "test")}
     names = sorted(parts["train"]["label"].unique())
     encoded = {
-        name: peers.tokenised(tokenizer, part["text"].tolist(), [names.index(x) for x in part["label"]], 512)
+        name: peers.tokenised(
+            tokenizer, part["text"].tolist(), [names.index(x) for x in part["label"]], options.max_tokens
+        )
         for name, part in parts.items()
     }
     trainer = peers.make_trainer(

@@ -236,7 +236,12 @@ Cache = Annotated[
 ]
 SkipBroken = Annotated[
     bool,
-    _option(_DATA, "--skip-broken", metavar="", help="Leave out pictures and sounds that cannot be read."),
+    _option(
+        _DATA,
+        "--skip-broken",
+        metavar="",
+        help="Leave out pictures and sounds that are missing or cannot be read.",
+    ),
 ]
 Offline = Annotated[bool, _option(_RUN, "--offline", metavar="", help="Never use the network.")]
 PredictionFile = Annotated[

@@ -16,7 +16,7 @@ from foretune.errors import ConfigError, DataError, did_you_mean
 from foretune.prepare import column_names, readable, target_option
 from foretune.tasks.base import Encoded, Examples
 from foretune.training.feed import TokenFeed
-from foretune.training.inference import TOKENS, Runtime, batch_on, predict, run_all
+from foretune.training.inference import Runtime, batch_on, predict, run_all
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -250,7 +250,7 @@ class Model:
         def run(rows: np.ndarray) -> np.ndarray:
             return backbone.embed(batch_on(backbone, store, rows, self.runtime)).float().cpu().numpy()
 
-        for rows, vectors in run_all(backbone, store, self.runtime, TOKENS, run):
+        for rows, vectors in run_all(backbone, store, self.runtime, run):
             found[rows] = vectors
         return found
 

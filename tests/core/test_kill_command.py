@@ -104,10 +104,22 @@ def after_step(number):
     return there
 
 
+def starts(folder):
+    """When each process began to train."""
+    file = folder / "events.jsonl"
+    lines = file.read_bytes().splitlines() if file.exists() else []
+    return [json.loads(line)["time"] for line in lines if b'"event": "start"' in line and line.endswith(b"}")]
+
+
 def within(pattern):
-    """A moment when a draft is being written: its folder is there, its last file is not."""
+    """A moment when a draft is being written: its folder is there, its last file is not.
+
+    The process that began then must train: before that it clears away a draft that a killed one left.
+    """
 
     def there(folder, began):
+        if not any(time >= began for time in starts(folder)):
+            return False
         try:
             drafts = [draft for draft in folder.glob(pattern) if draft.stat().st_mtime >= began]
         except FileNotFoundError:  # renamed in between

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from foretune import api
 from foretune.errors import ResourceError, TrainingError
 from foretune.tasks.text_classification import TextClassification
-from foretune.training import inference
 from foretune.training.events import Events
 from foretune.training.feed import TokenFeed
 from foretune.training.flops import FlopModel
@@ -279,4 +278,4 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(plain_job, monkeypatch)
         make_stepper(plain_job, torch.optim.SGD(parameters), lambda: None).run(
             np.arange(3), Progress(micro_tokens=9)
         )
-    assert inference.TOKENS > 0 and isinstance(plain_job.events, Events)
+    assert isinstance(plain_job.events, Events)

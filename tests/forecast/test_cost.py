@@ -18,6 +18,7 @@ from foretune.forecast.cost import TOO_MUCH, forecast_cost
 from foretune.forecast.timing import passes, step_work, work_of
 from foretune.training import memory
 from foretune.training.files import write_folder
+from foretune.training.inference import pass_budget
 from foretune.training.loop import Loop
 from foretune.training.signals import StopRequest
 from foretune.training.step import Stepper
@@ -161,7 +162,8 @@ def test_evaluations_and_the_cache_are_sums_over_their_batches(assembled, rows, 
     found = forecast_cost(job, prepared, limit_seconds=1000.0)
 
     def passed(lengths):
-        return work_of([lengths[b] for b in passes(lengths, 4096)], steps=0) @ TRUE
+        budget = pass_budget(job.backbone, job.runtime)
+        return work_of([lengths[b] for b in passes(lengths, budget)], steps=0) @ TRUE
 
     test = job.backbone.preprocess(prepared.test.inputs, max_length=64, truncation="head")
     final = passed(job.dev_store.lengths) + passed(test.lengths) + 2 * 7.0
@@ -439,9 +441,9 @@ def test_memory_adds_up(assembled, started):
     found.cached = {}
     assert sum(footprint.memory_parts(found).values()) == before + 570
     found.cached = {3: 600}
-    assert sum(footprint.memory_parts(found).values()) == before + 600
+    assert sum(footprint.memory_parts(found).values()) == before + 600 + 570
     found.load = replace(found.load, memory_bytes=None)
-    assert sum(footprint.memory_parts(found).values()) == before + weights + 70
+    assert sum(footprint.memory_parts(found).values()) == before + 600 + weights + 70
 
 
 def test_what_was_run_in_part_is_extended(assembled):
@@ -460,7 +462,7 @@ def test_what_was_run_in_part_is_extended(assembled):
 
 @pytest.mark.skipif(not memory.reset_peak(), reason="needs Linux's /proc")
 def test_a_pass_is_judged_by_a_part_where_time_is_short(assembled, rows, monkeypatch):
-    job, prepared = assembled(rows(300))
+    job, prepared = assembled(rows(200))
     real, sizes = job.backbone.forward, []
 
     def hungry(batch):

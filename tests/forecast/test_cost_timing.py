@@ -1,9 +1,11 @@
 """From a few timed batches to the seconds of all: shapes, fits, schedules, early stopping."""
 
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +14,7 @@ from foretune.forecast.measure import Clock, measure
 from foretune.forecast.schedule import GAIN, epoch_work, expected_evaluations, schedule
 from foretune.forecast.timing import TimeModel, fit_times, passes, spread, steady, step_work, work_of
 from foretune.training.feed import HEAD
+from foretune.training.inference import Runtime, run_all
 from foretune.training.loop import Loop
 from foretune.training.signals import StopRequest
 
@@ -38,17 +41,15 @@ def test_a_step_is_split_as_the_loop_splits_it():
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(1, 90), min_size=1, max_size=60), st.integers(20, 400))
 def test_passes_are_those_of_an_evaluation(lengths, budget):
-    """The same batches as `run_all` runs, each example once."""
-    from foretune.training.batching import order_by_length
-    from foretune.training.inference import _next_stop
-
+    """The same batches as `run_all` runs, each example once; the longest come first."""
     lengths = np.array(lengths)
-    order, expected, position = order_by_length(lengths), [], 0
-    while position < len(order):
-        stop = _next_stop(lengths[order][position:], budget) + position
-        expected.append(order[position:stop].tolist())
-        position = stop
-    assert [found.tolist() for found in passes(lengths, budget)] == expected
+    backbone = SimpleNamespace(model=torch.nn.Identity(), pass_limit=10**9)
+    ran = run_all(
+        backbone, SimpleNamespace(lengths=lengths), Runtime(torch.device("cpu"), "fp32"), len, budget
+    )
+    found = [rows.tolist() for rows, _ in ran]
+    assert found[::-1] == [rows.tolist()[::-1] for rows in passes(lengths, budget)]
+    assert np.diff(lengths[list(itertools.chain(*found))]).max(initial=0) == 0
 
 
 def test_planted_coefficients_come_back():

@@ -104,6 +104,23 @@ def test_broken_pictures_are_left_out_and_counted_where_asked(run, tmp_path):
         assert "2 pictures of 16" in done.output
 
 
+def test_missing_pictures_of_a_table_are_left_out_and_counted_where_asked(run, tmp_path):
+    base, _ = run
+    files = sorted((base / "photos/test").rglob("*.png"))
+    rows = [f"{file},{file.parent.name}" for file in files]
+    rows.insert(1, f"{tmp_path / 'gone.png'},red")
+    (tmp_path / "test.csv").write_text("\n".join(["path,label", *rows]))
+    command = ["evaluate", str(base / "run"), str(tmp_path / "test.csv"), "--quiet"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 1 and "gone.png (row 2)" in done.output
+    done = CliRunner().invoke(app, [*command, "--skip-broken"])
+    assert done.exit_code == 0, done.output
+    assert "gone.png (no such file)" in " ".join(done.output.split())
+    (tmp_path / "test.csv").write_text("path,label\none.png,red\ntwo.png,blue\n")
+    done = CliRunner().invoke(app, [*command, "--skip-broken"])
+    assert done.exit_code == 1 and "2 files of 2" in " ".join(done.output.split())
+
+
 def test_the_card_says_how_timm_loads_it(run, tmp_path, monkeypatch):
     base, _ = run
     card = (base / "run" / "README.md").read_text()

@@ -35,7 +35,7 @@ def store_of(backbone, pictures):
 
 def outputs(backbone, store, run):
     found = np.zeros((len(store), 3), dtype=np.float32)
-    for rows, values in run_all(backbone, store, CPU, 4, run):
+    for rows, values in run_all(backbone, store, CPU, run, 4):
         found[rows] = values.numpy()
     return found
 

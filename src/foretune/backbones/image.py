@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from foretune.backbones.source import Source
     from foretune.data.store import Store
 
+# Pictures of one pass without gradients; on a CPU 64 of 224 x 224 took a ResNet-18 0.45 GB more than 32, as fast.
+PASS_PICTURES = {"cpu": 32}
+PASS_PICTURES_ELSE = 64
+
 
 @dataclass(frozen=True)
 class Look:
@@ -56,7 +60,6 @@ class ImageBackbone(Backbone):
     """
 
     unit = "images"
-    pass_limit = 64  # 64 pictures of 224 x 224 take some 2 GB in a small network
     model: Any
 
     def __init__(self, name: str, model: nn.Module, look: Look, source: Source) -> None:
@@ -124,6 +127,11 @@ class ImageBackbone(Backbone):
         chance = np.random.default_rng(0)
         pixels = chance.integers(0, 256, (n, 3, *self.look.fit.size), dtype=np.uint8)
         return {"pixels": torch.from_numpy(pixels).to(self._device)}
+
+    @property
+    def pass_limit(self) -> int:  # type: ignore[override]
+        """Return how many pictures go into one pass without gradients at most."""
+        return PASS_PICTURES.get(self._device.type, PASS_PICTURES_ELSE)
 
     @property
     def _device(self) -> torch.device:

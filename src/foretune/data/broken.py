@@ -1,4 +1,4 @@
-"""Pictures and sounds that cannot be decoded, left out and counted, where the user asks for it."""
+"""Pictures and sounds that are missing or cannot be decoded, left out and counted, where the user asks for it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ RATE = 16_000  # samples/s at which sounds are decoded to be tried
 def without_broken(table: pd.DataFrame, column: str, kind: str, where: str) -> tuple[pd.DataFrame, list[str]]:
     """Return the rows whose picture or sound (`kind` "image" or "audio") decodes, and a warning that counts the others.
 
-    Every file is decoded once, whole. Raises DataError where none is left, and for files that are missing.
+    Every file is decoded once, whole; a missing one counts as broken. Raises DataError where none is left.
     """
-    placed = located(table, Media(column, kind))
+    placed = located(table, Media(column, kind), some_missing=True)
     reasons = in_threads(lambda path: _reason(path, kind), placed[column].tolist())
     broken = [(path, reason) for path, reason in zip(placed[column], reasons, strict=True) if reason]
     if not broken:

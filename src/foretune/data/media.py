@@ -118,12 +118,18 @@ def _foreign_kind(name: str | os.PathLike[str]) -> str | None:
     return {"ffmpeg": AUDIO, "magick": IMAGE}.get(command.split(" ")[0])
 
 
-def located(table: pd.DataFrame, media: Media, folder: str | os.PathLike[str] | None = None) -> pd.DataFrame:
+def located(
+    table: pd.DataFrame,
+    media: Media,
+    folder: str | os.PathLike[str] | None = None,
+    *,
+    some_missing: bool = False,
+) -> pd.DataFrame:
     """Return the table with absolute paths in `media.column`, and `attrs["media"]` set.
 
     Relative paths count from `folder` (else from `attrs["folder"]`, where the table's file lies, else from
     the working folder), or from a folder such as `images` in it. Raises DataError naming the rows without
-    a path, with a file of another kind, or whose file is missing.
+    a path, with a file of another kind, or whose file is missing; with `some_missing` only where all are.
     """
     values = table[media.column].tolist()
     _check_paths(values, media)
@@ -132,7 +138,7 @@ def located(table: pd.DataFrame, media: Media, folder: str | os.PathLike[str] | 
     base = next((start / part for part in _BESIDE if any((start / part / v).exists() for v in first)), start)
     paths = [os.path.join(base, value) for value in values]  # noqa: PTH118 (a million of them)
     missing = [row for row, path in enumerate(paths) if not os.path.isfile(path)]  # noqa: PTH113
-    if missing:
+    if missing and not (some_missing and len(missing) < len(paths)):
         raise _missing(values, missing, media.column, start)
     changed = table.copy(deep=False)
     changed[media.column] = paths

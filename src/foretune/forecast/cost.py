@@ -26,7 +26,7 @@ from foretune.forecast.study import Study, study
 from foretune.forecast.surroundings import tokenising_anew
 from foretune.forecast.timing import passes, work_of
 from foretune.training.feed import HEAD
-from foretune.training.inference import TOKENS, out_of_memory
+from foretune.training.inference import out_of_memory, pass_budget
 from foretune.training.loop import BACKWARD
 
 if TYPE_CHECKING:
@@ -159,7 +159,8 @@ def _evaluating(found: Study) -> float:
     job = found.job
     if job.dev is None or job.dev_store is None:
         return 0.0
-    work = work_of((job.dev_store.lengths[b] for b in passes(job.dev_store.lengths, TOKENS)), steps=0)
+    lengths, budget = job.dev_store.lengths, pass_budget(job.backbone, job.runtime)
+    work = work_of((lengths[b] for b in passes(lengths, budget)), steps=0)
     return sum(
         plan.evaluations * (_pass_seconds(found, plan, work) + found.scoring["dev"][1])
         for plan in found.plans
@@ -180,8 +181,8 @@ def _final_evaluation(found: Study) -> float:
     lengths = {} if job.dev_store is None else {"dev": job.dev_store.lengths}
     if test is not None:
         lengths["test"] = np.resize(found.test_lengths, len(test))
-    total = 0.0
+    budget, total = pass_budget(job.backbone, job.runtime), 0.0
     for name, own in lengths.items():
-        work = work_of((own[b] for b in passes(own, TOKENS)), steps=0)
+        work = work_of((own[b] for b in passes(own, budget)), steps=0)
         total += found.forward.seconds(work) + found.scoring[name][0]
     return total

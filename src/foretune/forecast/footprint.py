@@ -38,8 +38,8 @@ def saved_bytes(study: Study) -> tuple[int, int]:
 def memory_parts(study: Study) -> dict[str, int]:
     """Return the bytes that are held at a fit's peak, by what for: of the GPU on CUDA, else of the whole process.
 
-    Two moments can be the highest: the largest step, and the end, when the saved model is read back and
-    compared; freed memory is kept by the process, so the second stands on the heap of the first.
+    The highest moment is the end, when the saved model is read back and compared: freed memory is kept by the
+    process, so that stands on the heap of the largest step, beside the pages of the cache that were read.
     """
     weights, growth = weights_bytes(study), training_growth(study)
     if study.job.runtime.device.type == "cuda":
@@ -51,7 +51,8 @@ def memory_parts(study: Study) -> dict[str, int]:
         "data": around.data_bytes(study.prepared),
         "weights": weights,
         "training": growth,
-        "cache or ending": max(mapped, again + study.baselines.memory_bytes),
+        "cache": mapped,
+        "ending": again + study.baselines.memory_bytes,
     }
 
 

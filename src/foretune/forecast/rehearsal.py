@@ -18,7 +18,7 @@ from foretune.training import checkpoint, machine, optim
 from foretune.training.batching import split_rows
 from foretune.training.feed import HEAD, Feed
 from foretune.training.flops import FlopModel
-from foretune.training.inference import TOKENS, batch_on, out_of_memory
+from foretune.training.inference import batch_on, out_of_memory, pass_budget
 from foretune.training.inference import free_memory as free_cached
 from foretune.training.state import Progress
 from foretune.training.step import Stepper
@@ -77,7 +77,8 @@ class Rehearsal:
     def pass_growth(self) -> int | None:
         """Return the memory (bytes) that the largest pass of an evaluation takes, judged by a part of it."""
         lengths, meter = self._evaluated().lengths, MemoryMeter(self.job.runtime.device)
-        largest = max(passes(lengths, TOKENS), key=lambda rows: len(rows) * int(lengths[rows].max()) ** 2)
+        budget = pass_budget(self.job.backbone, self.job.runtime)
+        largest = max(passes(lengths, budget), key=lambda rows: len(rows) * int(lengths[rows].max()) ** 2)
         part = part_of(largest, lengths)
         meter.start()
         with torch.inference_mode(), self.job.runtime.autocast():
@@ -108,13 +109,14 @@ class Rehearsal:
         return self._passes(job.train_store, run, limit)[0], tails
 
     def _passes(
-        self, store: Store, run: Callable[[np.ndarray], None], limit: float, budget: int = TOKENS
+        self, store: Store, run: Callable[[np.ndarray], None], limit: float
     ) -> tuple[TimeModel, float]:
         """Time passes without gradients over the batches of a store, smaller ones where memory runs out.
 
         Returns also the share of the largest batch that was run.
         """
         job, lengths = self.job, store.lengths
+        budget = pass_budget(job.backbone, job.runtime)
         job.backbone.model.eval()
 
         def counted(rows: np.ndarray) -> np.ndarray:

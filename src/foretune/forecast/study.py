@@ -21,7 +21,7 @@ from foretune.forecast.startup import StartUp, known_start_up, start_up
 from foretune.forecast.timing import COLUMNS, TimeModel, passes, work_of
 from foretune.training.feed import HEAD, TokenFeed
 from foretune.training.flops import fit_flops
-from foretune.training.inference import TOKENS
+from foretune.training.inference import pass_budget
 from foretune.training.loop import Loop
 from foretune.training.prefix import Prefix
 from foretune.training.signals import StopRequest
@@ -142,7 +142,8 @@ def size_prefix(found: Study) -> float:
         size = rows * int(np.prod(tail)) * FORMAT_BYTES[job.recipe.cache]
         if size <= max(size_limit(), memory_limit()):
             found.cached[point] = size
-    work = work_of((store.lengths[b] for store in stores for b in passes(store.lengths, TOKENS)), steps=0)
+    budget = pass_budget(job.backbone, job.runtime)
+    work = work_of((store.lengths[b] for store in stores for b in passes(store.lengths, budget)), steps=0)
     return found.filling.seconds(work)
 
 

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from foretune.training.feed import Feed
 
 T = TypeVar("T")
-TOKENS = 4096  # of one forward pass without gradients, padding included
+TOKENS = {
+    "cpu": 1024
+}  # of one forward pass without gradients, padding included: what fits the caches of a core
+TOKENS_ELSE = 4096
 
 
 @dataclass(frozen=True)
@@ -51,15 +54,20 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and ("can't allocate memory" in text or "out of memory" in text)
 
 
+def pass_budget(backbone: Backbone, runtime: Runtime) -> int:
+    """Return what the lengths of one pass without gradients add up to at most, padding included."""
+    return min(TOKENS.get(runtime.device.type, TOKENS_ELSE), backbone.pass_limit)
+
+
 def predict(
     backbone: Backbone,
     task: Task,
     store: Store,
     runtime: Runtime,
-    budget: int = TOKENS,
+    budget: int | None = None,
     feed: Feed | None = None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield (rows, activated outputs) for every example once, short ones first.
+    """Yield (rows, activated outputs) for every example once, long ones first.
 
     rows: (batch,) positions in `store`; outputs: (batch, …) float32. `feed`, where given, starts behind what is
     cached for `store`. When memory runs out, the batch is halved and the rest goes on with smaller ones. Raises
@@ -73,7 +81,7 @@ def predict(
             outputs = task.activate(*feed(rows))
         return outputs.float().cpu().numpy()
 
-    yield from run_all(backbone, store, runtime, budget, run)
+    yield from run_all(backbone, store, runtime, run, budget)
 
 
 def batch_on(backbone: Backbone, store: Store, rows: np.ndarray, runtime: Runtime) -> dict[str, Tensor]:
@@ -82,31 +90,41 @@ def batch_on(backbone: Backbone, store: Store, rows: np.ndarray, runtime: Runtim
 
 
 def run_all(
-    backbone: Backbone, store: Store, runtime: Runtime, budget: int, run: Callable[[np.ndarray], T]
+    backbone: Backbone,
+    store: Store,
+    runtime: Runtime,
+    run: Callable[[np.ndarray], T],
+    budget: int | None = None,
 ) -> Iterator[tuple[np.ndarray, T]]:
-    """Yield (rows, run(rows)) for every example, by batches of near-equal length, without gradients."""
+    """Yield (rows, run(rows)) for every example without gradients, by batches of near-equal length, long ones first.
+
+    `budget`: tokens of a pass at most (None: `pass_budget`).
+    """
     from foretune.backbones.split import evaluating
 
     order = order_by_length(store.lengths)
     lengths = store.lengths[order]
-    budget = min(budget, backbone.pass_limit)
+    budget = pass_budget(backbone, runtime) if budget is None else min(budget, backbone.pass_limit)
+    batches = cut_by_budget(lengths, budget)
     with evaluating(backbone.model):
-        position = 0
-        while position < len(order):
-            stop = _next_stop(lengths[position:], budget) + position
-            rows = order[position:stop]
+        while batches:
+            start, stop = (
+                batches.pop()
+            )  # the longest first: those behind it fit into the memory that it frees
+            rows = order[start:stop][::-1].copy()  # so that the order of rows does not depend on the budget
             try:
                 outputs = _without_gradients(run, rows, runtime)
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
+                longest = int(lengths[stop - 1])
                 if len(rows) == 1:
-                    raise ResourceError(too_long(int(lengths[position]))) from error
-                budget = max(min(budget, int(lengths[stop - 1]) * len(rows)) // 2, 1)
+                    raise ResourceError(too_long(longest)) from error
+                budget = max(min(budget, longest * len(rows)) // 2, 1)
+                batches = cut_by_budget(lengths[:stop], budget)
                 free_memory(runtime)
                 continue
             yield rows, outputs
-            position = stop
 
 
 def _without_gradients(run: Callable[[np.ndarray], T], rows: np.ndarray, runtime: Runtime) -> T:
@@ -130,8 +148,3 @@ def too_long(tokens: int) -> str:
         f"Out of memory with a single text of {tokens} tokens. Lower --max-tokens, choose a smaller --backbone, "
         "or --strategy linear-probe."
     )
-
-
-def _next_stop(lengths: np.ndarray, budget: int) -> int:
-    window = lengths[: max(budget // max(int(lengths[0]), 1), 1) + 1]
-    return cut_by_budget(window, budget)[0][1]

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from foretune.training.inference import Runtime
 
 WORTH = 1.5  # epochs from a frozen prefix that pay for computing it once, and for writing it
-CHUNK_TOKENS = 4096  # of one forward pass while the prefix is computed
 MEANS = -2  # the "point" of every layer's mean over the tokens, for forecasts
 
 
@@ -106,7 +105,6 @@ class Prefix:
                 self.backbone,
                 self.store,
                 self.runtime,
-                CHUNK_TOKENS,
                 lambda rows: self._outputs(rows, points),
             ):
                 if writers is None:
