@@ -60,6 +60,12 @@ CASES = [
         ("multi-label", "plot", None, "genres"),
     ),
     ({"text": TEXTS, "tags": [["a"], ["a", "b"], []] * 10}, ("multi-label", "text", None, "tags")),
+    ({"text": TEXTS, "labels": [[3], [3, 27], []] * 10}, ("multi-label", "text", None, "labels")),
+    (
+        {"text": TEXTS, "label": LABELS, "ids": [[3], [3, 7], [1]] * 10},
+        ("text-classification", "text", None, "label"),
+    ),
+    ({"tokens": TOKENS, "labels": [[1, 0, 2]] * N}, ("token-labelling", "tokens", None, "labels")),
     (
         {"id": range(N), "text": TEXTS, "a": [0, 1] * 15, "b": ["1", "0"] * 15},
         ("multi-label", "text", None, ("a", "b")),

@@ -38,6 +38,12 @@ def test_lists_without_an_outside_tag_stay_as_they_are():
     assert lists([["B-movies", "A-list"], ["B-movies"]]) == [["B-movies", "A-list"], ["B-movies"]]
 
 
+def test_vectors_of_0_and_1_are_refused():
+    assert "vectors of 0 and 1, such as '[0, 1, 0]'" in message([[0, 1, 0], [1, 0, 0]])
+    assert "vectors" in message([[False, True], [True, True]])
+    assert lists([[0, 1], [1], [0]]) == [["0", "1"], ["1"], ["0"]]
+
+
 @pytest.mark.parametrize("cell", [[["a"]], [None], [{"a": 1}], {"a": 1}, ["a", " "]])
 def test_other_cells_name_rows(cell):
     assert "1 cell of column 'labels' not labels (row 2)" in message([["a"], cell])

@@ -22,6 +22,10 @@ def test_types_are_kept():
     assert table["label"].tolist() == [1, 0] and table["label"].dtype == "int64"
 
 
+def test_lines_may_end_in_carriage_returns_alone():
+    assert parse_jsonl('{"text": "a"}\r{"text": "b"}\r', "a")["text"].tolist() == ["a", "b"]
+
+
 def test_null_and_absent_keys_are_missing():
     table = parse_jsonl('{"text": "a", "label": "x"}\n{"text": null}\n', "a")
     assert table.isna().to_numpy().tolist() == [[False, False], [True, True]]

@@ -42,6 +42,11 @@ def label_lists(
             f"({row_list(wrong)}), for instance {excerpt(repr(cells[wrong[0]]))}. Expected a list of labels, "
             f"or labels with a separator between them; choose another column with --target."
         )
+    if is_multi_hot(cells):
+        raise DataError(
+            f"{where}: column {columns.target!r} holds vectors of 0 and 1, such as {excerpt(repr(cells[0]))}, which do "
+            "not name their labels. Expected lists of labels, or a column of 0 and 1 for each label."
+        )
     split = [_labels(cell, separator) for cell in cells]
     if is_bio(cells):
         split = [[tag.partition("-")[2] for tag in tags if tag != "O"] for tags in split]
@@ -52,6 +57,13 @@ def is_bio(cells: Sequence[Any]) -> bool:
     """Say whether the lists in `cells` are BIO tags, such as the slots of an utterance."""
     tags = {tag for cell in cells if is_list(cell) for tag in cell}
     return "O" in tags and len(tags) > 1 and all(isinstance(t, str) and BIO_TAG.fullmatch(t) for t in tags)
+
+
+def is_multi_hot(cells: Sequence[Any]) -> bool:
+    """Say whether the cells are vectors of 0 and 1, several numbers each and as many in every row."""
+    if not cells or not all(is_list(cell) and len(cell) == len(cells[0]) > 1 for cell in cells):
+        return False
+    return all(isinstance(item, int | float) and item in (0, 1) for cell in cells for item in cell)
 
 
 def without_labels(lists: Sequence[Sequence[str]], where: str = "train") -> list[str]:

@@ -25,7 +25,7 @@ def parse_jsonl(text: str, name: str) -> pd.DataFrame:
     """
     records, faults = [], []
     # Not splitlines(): JSON strings may hold U+2028 and other separators unescaped.
-    lines = text.split("\n")
+    lines = text.split("\n" if "\n" in text else "\r")
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue

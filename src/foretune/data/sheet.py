@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from foretune.data.cells import are_lists_of
+from foretune.data.multilabel import is_multi_hot
 from foretune.data.profile import FEW_ROWS, Profile, profile
 from foretune.data.spans import is_spans
 from foretune.errors import DataError, did_you_mean
@@ -71,6 +72,11 @@ class Sheet:
     def is_tokens(self, name: str) -> bool:
         """Say whether the cells of a column are lists of strings."""
         return self._is_object(name) and are_lists_of(self.values(name), str)
+
+    def is_numbered(self, name: str) -> bool:
+        """Say whether the cells of a column are lists of whole numbers, which may number labels."""
+        values = self.values(name)
+        return self._is_object(name) and are_lists_of(values, int) and not is_multi_hot(values)
 
     def is_spans(self, name: str) -> bool:
         """Say whether the cells of a column are spans of characters."""
