@@ -135,7 +135,7 @@ def _read(model: Model, data: str, separator: str | None) -> pd.DataFrame:
 
     if model.task.modality != "text" and (found := media_in(Path(data), model.task.modality)):
         return pd.DataFrame({model.task.columns.text: found})
-    return read_table(
+    table = read_table(
         data,
         separator=separator,
         offline=model.recipe.offline,
@@ -143,6 +143,9 @@ def _read(model: Model, data: str, separator: str | None) -> pd.DataFrame:
         usual=model.recipe.separator if file_format(data) in ("csv", "tsv") else None,
         known=column_names(model.task.columns),
     )
+    if model.task.modality != "text" and len(table.columns) == 1:  # a path per line, or a table of nothing else
+        table.columns = pd.Index([model.task.columns.text])
+    return table
 
 
 def _text_column(model: Model, table: pd.DataFrame, text: str | None, quiet: bool) -> str:

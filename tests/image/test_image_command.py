@@ -121,6 +121,17 @@ def test_missing_pictures_of_a_table_are_left_out_and_counted_where_asked(run, t
     assert done.exit_code == 1 and "2 files of 2" in " ".join(done.output.split())
 
 
+def test_paths_are_read_line_by_line_from_standard_input(run):
+    base, _ = run
+    files = sorted((base / "photos/test").rglob("*.png"))
+    for count in (1, len(files)):
+        given = "".join(f"{file}\n" for file in files[:count])
+        done = CliRunner().invoke(app, ["predict", str(base / "run"), "-", "--quiet"], input=given)
+        assert done.exit_code == 0, done.output
+        lines = [json.loads(line) for line in done.stdout.splitlines()]
+        assert [line["path"] for line in lines] == [str(file) for file in files[:count]]
+
+
 def test_the_card_says_how_timm_loads_it(run, tmp_path, monkeypatch):
     base, _ = run
     card = (base / "run" / "README.md").read_text()
