@@ -208,7 +208,7 @@ def model_card(record: dict[str, Any], task: Task, snippet: str = "", library: s
     lines = ["---", *head, "tags: [foretune]", "---", "", f"# {record.get('title', 'Fine-tuned model')}", ""]
     lines += [f"{task.name}, fine-tuned from {backbone} with the strategy {strategy} by Foretune.", ""]
     if task.labels:
-        lines += ["## Labels", "", ", ".join(task.labels), ""]
+        lines += ["## Labels", "", ", ".join(f"`{label}`" for label in task.labels), ""]
     lines += ["## Scores", "", "| split | metric | value | 95 % interval |", "|---|---|---|---|"]
     for split, metrics in record.get("metrics", {}).items():
         scored = {name: score for name, score in metrics.items() if isinstance(score, dict)}

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 FEWEST_JUDGED, JUDGED_PER_SECOND = 200, 3  # examples whose features are judged, under a budget
 PLANNING_SHARE = 0.2  # of what is left of a budget when planning begins
+LATE = f"as planning may take {PLANNING_SHARE:.0%} of the budget"
 
 Tell = Callable[[str], None]
 
@@ -107,10 +108,9 @@ class _Planner:
         self, backbones: list[str], strategies: list[str], automatic: bool, open_choice: bool
     ) -> None:
         """Look at every backbone and time every candidate, as far as the budget's share for planning goes."""
-        late = f"as planning may take {PLANNING_SHARE:.0%} of the budget"
         for number, name in enumerate(backbones):
             if number and self._late("_look", "_cost"):
-                self.notes.append(f"Not looked at, {late}: {', '.join(backbones[number:])}.")
+                self.notes.append(f"Not looked at, {LATE}: {', '.join(backbones[number:])}.")
                 break
             try:
                 self.looks[name] = (
@@ -123,7 +123,7 @@ class _Planner:
                 continue
             for place, strategy in enumerate(strategies):
                 if self.costs and self._late("_cost"):
-                    self.notes.append(f"Not timed with {name}, {late}: {', '.join(strategies[place:])}.")
+                    self.notes.append(f"Not timed with {name}, {LATE}: {', '.join(strategies[place:])}.")
                     break
                 try:
                     self.costs[name, strategy] = self._timed(self._cost, name, strategy)
@@ -200,8 +200,7 @@ class _Planner:
         for choice in close[: self.pilots]:
             pair, look = (choice.backbone, choice.strategy), self.looks[choice.backbone]
             if look is None or self._late("pilot"):
-                late = f"as planning may take {PLANNING_SHARE:.0%} of the budget"
-                self.notes.append(f"Not tried, {late}: {' with '.join(pair)}.")
+                self.notes.append(f"Not tried, {LATE}: {' with '.join(pair)}.")
                 continue
             self.tell(f"{pair[0]}, {pair[1]}: a pilot on a few hundred rows")
             given = (timer.recipe_of(*pair), timer.prepared, timer.runtime, timer.metric)
