@@ -1,18 +1,19 @@
 """How good the forecasts are: leave one data set out, over outcomes that `benchmarks/ledger.py` measured.
 
-    python benchmarks/forecast.py OUTCOMES.jsonl [--metric accuracy] [--split test] [--ship PATH]
+    python benchmarks/forecast.py OUTCOMES.jsonl [--metric accuracy] [--split test] [--learn-from 400] [--ship PATH]
 
 For every data set the quality model is fitted on all others and forecasts every candidate (backbone x strategy)
-of this one. Prints Markdown tables and, as the last line, a JSON object. `--ship` also writes the outcomes as the
-shipped ledger. Lines need the field `predictors` (numbers measured without training) and may have
-`predictor_seconds`; lines without predictors are counted and left out.
+of this one; `--learn-from` N: on outcomes of N training rows only, to see what forecasts for other sizes are worth.
+Prints Markdown tables and, as the last line, a JSON object. `--ship` also writes the outcomes as the shipped
+ledger. Lines need the field `predictors` (numbers measured without training) and may have `predictor_seconds`;
+lines without predictors are counted and left out.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -41,6 +42,7 @@ class Line:
     outcome: Outcome
     seed: int
     predictor_seconds: float | None
+    size: int = 0  # training rows that were asked for; small sets have fewer
 
     @property
     def choice(self) -> tuple[str, int, int]:
@@ -74,29 +76,35 @@ def line_of(values: dict[str, Any], metric: str, split: str = "test") -> Line:
         peak_memory_bytes=values["train"]["peak_memory_bytes"], version=values.get("version", ""),
         machine=values.get("machine", ""), date=values.get("date", ""),
     )  # fmt: skip
-    return Line(outcome, values.get("seed", 0), values.get("predictor_seconds"))
+    return Line(outcome, values.get("seed", 0), values.get("predictor_seconds"), values.get("n", outcome.n))
 
 
 # --- leave one data set out -------------------------------------------------------------------------------
 
 
-def judge(lines: Sequence[Line]) -> dict[str, Any]:
-    """Return the result of every method, of every data set, and the cost of planning."""
+def judge(lines: Sequence[Line], learn_from: Collection[int] = ()) -> dict[str, Any]:
+    """Return the result of every method, of every data set and size, and the cost of planning.
+
+    `learn_from`: training rows of the outcomes that the model is fitted on; all where it is empty.
+    """
     methods: dict[str, Tally] = {}
     sets: dict[str, Tally] = {}
+    sizes: dict[str, Tally] = {}
     _judge_pilots(methods, lines)
     lines = [replace(line, outcome=_unpiloted(line.outcome)) for line in lines]
     for name in sorted({line.outcome.data for line in lines}):
-        others = [line.outcome for line in lines if line.outcome.data != name]
+        known = [line for line in lines if not learn_from or line.size in learn_from]
+        others = [line.outcome for line in known if line.outcome.data != name]
         model = QualityModel.fit(others)
-        for _, held in groupby(
-            (line for line in lines if line.outcome.data == name), lambda line: line.choice
-        ):
-            outcomes = [line.outcome for line in held]
+        own = [line for line in lines if line.outcome.data == name]
+        for _, held in groupby(own, lambda line: line.choice):
+            group = list(held)
+            outcomes = [line.outcome for line in group]
             made = model.predict_all([_blind(outcome) for outcome in outcomes])
             for tally in (
                 methods.setdefault("Foretune", Tally.empty()),
                 sets.setdefault(name, Tally.empty()),
+                sizes.setdefault(f"{group[0].size} rows", Tally.empty()),
             ):
                 tally.forecast(made, outcomes)
                 tally.rank([forecast.value for forecast in made], outcomes)
@@ -110,6 +118,7 @@ def judge(lines: Sequence[Line]) -> dict[str, Any]:
     return {
         "methods": {name: tally.result() for name, tally in methods.items()},
         "sets": {name: tally.result() for name, tally in sets.items()},
+        "sizes": {name: tally.result() for name, tally in sizes.items()},
         "ceiling": measured_again([line.outcome for line in lines]),
         "cost": cost_share(lines),
     }
@@ -224,7 +233,7 @@ def tables(found: dict[str, Any]) -> str:
     parts += [
         "",
         f"| data set left out {head}",
-        *(_row(name, result) for name, result in found["sets"].items()),
+        *(_row(name, result) for name, result in (found["sets"] | found["sizes"]).items()),
     ]
     ceiling, cost = found["ceiling"], found["cost"]
     parts += [
@@ -261,6 +270,9 @@ def main() -> None:
     parser.add_argument(
         "--split", choices=("test", "dev", "own"), default="test", help="dev: rows of the training file"
     )
+    parser.add_argument(
+        "--learn-from", type=int, nargs="+", default=(), help="training rows of these outcomes only"
+    )
     parser.add_argument("--ship", type=Path, help="write the outcomes as the shipped ledger to this file")
     given = parser.parse_args()
     lines, others = read_lines(given.outcomes, given.metric, given.split)
@@ -270,7 +282,7 @@ def main() -> None:
         )
     if given.ship:
         write_shipped(latest([line.outcome for line in lines]), given.ship)
-    found = judge(lines) | {
+    found = judge(lines, given.learn_from) | {
         "outcomes": len(lines),
         "without_predictors": others,
         "metric": given.metric,

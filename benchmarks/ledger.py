@@ -41,7 +41,8 @@ PICTURES = ("resnet18-imagenet", "tinyvit-5m")
 class Source:
     """A set: its training file, its held-out file (None: both are drawn from the first), target column.
 
-    A set of pictures is a folder per class, without an ending.
+    Of texts with entities those count whose entities are all of one type, which is the label. A set of pictures is
+    a folder per class, without an ending.
     """
 
     train: str
@@ -59,6 +60,8 @@ SETS = {
     "amazon_books": Source("text/amazon/books.csv", None),
     "amazon_kitchen": Source("text/amazon/kitchen.csv", None),
     "chnsenticorp": Source("text/chnsenticorp/train.csv", "text/chnsenticorp/test.csv", backbones=CHINESE),
+    "zh_poetry": Source("generation/zh_poetry.jsonl.gz", None, "kind", CHINESE),
+    "cluener_types": Source("ner/cluener/train.jsonl", None, backbones=CHINESE),
     "tickets": Source("examples", None, "intent"),
     "hymenoptera": Source("image/hymenoptera/train", "image/hymenoptera/val", backbones=PICTURES),
     "flowers5": Source("image/flowers5/train", "image/flowers5/test", backbones=PICTURES),
@@ -121,6 +124,9 @@ def _frame(name: str, target: str) -> pd.DataFrame:
         target = next(column for column in frame.columns if column != "text")
     else:
         frame = table(name)
+    if "entities" in frame:
+        types = frame["entities"].map(lambda spans: sorted({span["label"] for span in spans}))
+        frame = frame[types.map(len) == 1].assign(**{target: types.str[0]})
     if "tokens" in frame:
         frame["text"] = frame["tokens"].map(" ".join)
     return pd.DataFrame({"text": frame["text"].astype(str), "label": frame[target].astype(str)})
