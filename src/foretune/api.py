@@ -30,6 +30,7 @@ from foretune.training.signals import stop_on_signals
 from foretune.training.state import Progress
 
 PLAN = "plan.json"  # in a run's folder: what it was forecast to reach
+RUN_FILES = ("events.jsonl", "checkpoints", artifact.RECORD)  # one of them is there from its beginning on
 CLOSING = ("evaluation", "baselines", "saving", "report")  # parts of a forecast that come after training
 
 MEASURED_PER_SECOND, FEWEST_MEASURED = 10, 200  # rows split off for dev, and for test, under a budget
@@ -99,6 +100,8 @@ def fit(
         job = replace(job, deadline=started + limit, closing=_closing(asked_plan, job, prepared))
     if asked_plan is not None:
         asked_plan.save(folder / PLAN)
+    if resume and found[0] is None:
+        job.events.emit("note", text=f"No checkpoint to resume from in {folder}: the run begins anew.")
     try:
         with stop_on_signals() as stop:
             loop = Loop(job, stop, found if resume else None)
@@ -262,7 +265,18 @@ def _folder(data: Any, output: str | Path | None, resume: bool, recipe: Recipe) 
         raise ConfigError(
             f"--output {folder} is not empty. To go on with a run stopped there add --resume; else give another."
         )
+    if resume and folder.is_dir() and not _may_hold_a_run(folder):
+        raise ConfigError(
+            f"--output {folder} holds files, but no run to go on with. Give the folder of the run that was stopped, "
+            "or a new one: files there may be overwritten."
+        )
     return folder
+
+
+def _may_hold_a_run(folder: Path) -> bool:
+    """Say whether a run began in this folder, or could: there is a part of one, or nothing but hidden files."""
+    names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+    return not names or not names.isdisjoint(RUN_FILES)
 
 
 def _suffixes() -> Any:

@@ -5,6 +5,8 @@ import signal
 
 import pytest
 
+from foretune.errors import ConfigError
+
 KILL = -signal.SIGKILL
 
 
@@ -138,3 +140,16 @@ def test_the_time_spent_adds_up_over_resumed_parts(forked, options, events, tmp_
     assert record["train"]["steps"] == len(steps)
     assert record["train"]["epochs"] == pytest.approx(settings["epochs"])
     assert steps[6]["examples_per_s"] < 3 * steps[5]["examples_per_s"]  # the clock did not start again at 0
+
+
+def test_files_that_are_no_run_are_not_written_over(fit, tmp_path, events):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes/README.md").write_text("mine")
+    with pytest.raises(ConfigError, match="holds files, but no run to go on with"):
+        fit(tmp_path / "notes", resume=True)
+    assert [path.name for path in (tmp_path / "notes").iterdir()] == ["README.md"]
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new/.gitkeep").write_text("")
+    fit(tmp_path / "new", resume=True)
+    told = [line["text"] for line in events(tmp_path / "new", "note")]
+    assert any(text.startswith("No checkpoint to resume from") for text in told)
