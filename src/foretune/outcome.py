@@ -78,7 +78,7 @@ def outcome(
         "planning_seconds": planning,
         "total_seconds": time.perf_counter() - started,
     }
-    choice = None if plan is None else plan.candidate(job.recipe.backbone, job.strategy.name)
+    choice = None if plan is None else _forecast_of(job, plan)
     if choice is not None and results:
         model.record["forecast"] = held_to(choice, model.record, job.metric)
     if results:  # before the artefact, whose record marks the run as finished
@@ -88,6 +88,20 @@ def outcome(
         note = ledger.record(_entry(model, job, prepared, choice))
         if note is not None:
             job.events.emit("warning", text=note)
+
+
+def _forecast_of(job: Job, plan: Plan) -> Choice | None:
+    """Return what the plan says of this very fit; None, with a note, where it is of other rows or another metric."""
+    choice = plan.candidate(job.recipe.backbone, job.strategy.name)
+    if choice is None:
+        return None
+    planned = plan.sizes["train"] if choice.rows is None else choice.rows
+    trained = len(job.train) if choice.rows is None else job.recipe.rows
+    if (choice.metric, planned) == (job.metric, trained):
+        return choice
+    text = f"The plan forecast {choice.metric} with {planned:,} rows: forecast and outcome are not compared."
+    job.events.emit("note", text=text)
+    return None
 
 
 def held_to(choice: Choice, record: dict[str, Any], metric: str) -> dict[str, Any]:

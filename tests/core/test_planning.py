@@ -143,6 +143,17 @@ def test_a_fit_follows_a_plan_and_is_held_to_it(plan, rows, tiny, tmp_path, own_
     assert line.data == made.data and "/" not in line.backbone and line.n == 128
 
 
+@pytest.mark.parametrize("change", [{"metric": "macro_f1"}, {"metric": "log_loss"}, {"rows": 60}])
+def test_a_fit_of_another_kind_is_not_held_to_the_plan(plan, rows, tmp_path, own_ledger, events, change):
+    data = rows(160)
+    made = plan(data, strategies="linear-probe")
+    given = {"device": "cpu", "precision": "fp32", "offline": True, "epochs": 2.0, **change}
+    model = foretune.fit(data, plan=made, output=tmp_path / "run", **given)
+    assert "forecast" not in model.record and ledger.read()[0].promise is None
+    told = [line["text"] for line in events(tmp_path / "run", "note")]
+    assert "The plan forecast accuracy with 128 rows: forecast and outcome are not compared." in told
+
+
 def test_a_plan_for_other_data_is_refused(plan, rows, tmp_path):
     made = plan()
     with pytest.raises(ConfigError, match="made for other training data"):
