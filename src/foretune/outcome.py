@@ -135,7 +135,7 @@ def _entry(model: Model, job: Job, prepared: Prepared, choice: Choice | None) ->
     assert held_out is not None
     known = {} if choice is None else choice.known
     promise = None
-    if choice is not None and math.isfinite(choice.seconds):
+    if choice is not None and math.isfinite(choice.seconds) and not math.isnan(choice.value):
         promise = Promise(value=choice.value, low=choice.low, high=choice.high, seconds=choice.seconds)
     return Outcome(
         data=prepared.fingerprints["train"], task=job.task.name, n=len(job.train),

@@ -113,9 +113,7 @@ class _Planner:
                 self.notes.append(f"Not looked at, {LATE}: {', '.join(backbones[number:])}.")
                 break
             try:
-                self.looks[name] = (
-                    self._timed(self._look, name) if self.timer.prepared.task.forecasts else None
-                )
+                self.looks[name] = self._timed(self._look, name) if self.timer.forecasts else None
             except BackboneError as error:
                 if not automatic:
                     raise
@@ -171,7 +169,7 @@ class _Planner:
         self.tell("forecasting the scores")
         timer, began = self.timer, self.started
         choices = choices_of(timer, self.costs, self._seen, began, self.memory)
-        tried = self._try(order(choices, self.goal)) if self.pilots and timer.prepared.task.forecasts else {}
+        tried = self._try(order(choices, self.goal)) if self.pilots and timer.forecasts else {}
         if tried:
             choices = choices_of(timer, self.costs, self._seen, began, self.memory, tried)
         ordered = order(choices, self.goal)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from foretune.forecast.cost import Cost
     from foretune.planning_pilot import Pilot
 
-UNKNOWN = "The score of this task is not forecast yet: no outcomes were measured. Time, memory and disk are."
+UNKNOWN = "The {} is not forecast yet: no outcomes were measured. Time, memory and disk are."
 
 Costs = Mapping[Pair, Mapping[int, "Cost"]]
 Seen = Callable[[str, int], "Look | None"]  # (backbone, training rows) -> what its features say
@@ -42,12 +42,13 @@ def choices_of(
     left = None if timer.budget is None else max(timer.budget - (time.perf_counter() - started), 0.0)
     every = len(timer.prepared.train)
     rows = _rows(timer, costs, left, every)
-    known = _scores(timer, rows, seen, pilots or {}) if timer.prepared.task.forecasts else {}
+    known = _scores(timer, rows, seen, pilots or {}) if timer.forecasts else {}
+    what = f"metric {timer.metric}" if timer.prepared.task.forecasts else "score of this task"
     found = []
     for pair, number in rows.items():
         cost, unknown = (
             costs[pair][number],
-            {"value": math.nan, "low": math.nan, "high": math.nan, "why": (UNKNOWN,)},
+            {"value": math.nan, "low": math.nan, "high": math.nan, "why": (UNKNOWN.format(what),)},
         )
         size = _bytes(cost.peak_memory_bytes)
         score = known.get(pair, unknown)

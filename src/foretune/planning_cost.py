@@ -60,6 +60,13 @@ class Timer:
         return cls(recipe, prepared, view, metric, runtime, budget, prepare_seconds, inside)
 
     @property
+    def forecasts(self) -> bool:
+        """Return whether outcomes of this task and metric were measured, so that scores can be forecast."""
+        from foretune.forecast.scores import CLASS_METRICS
+
+        return self.prepared.task.forecasts and self.metric in CLASS_METRICS
+
+    @property
     def limit(self) -> float:
         """Return how long (seconds) the steps of a candidate may be timed: less under a small budget."""
         return STEP_SECONDS if self.budget is None else min(STEP_SECONDS, STEPS_SHARE * self.budget)

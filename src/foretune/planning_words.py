@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -93,6 +94,12 @@ def command(best: Choice) -> str:
 def refusal(timer: Timer, costs: Costs, choices: Sequence[Choice], elapsed: float) -> str:
     """Return why there is no plan: no candidate keeps the limits; `elapsed`: seconds since the budget began."""
     cheapest = min(choices, key=lambda c: c.seconds)
+    if all("of memory" in (choice.over or "") for choice in choices):
+        need = math.ceil(min(choice.peak_memory_bytes for choice in choices) / 1e7) / 100
+        return (
+            f"No candidate keeps the limits; the quickest, {cheapest.backbone} with {cheapest.strategy}, "
+            f"{cheapest.over}. The smallest --memory that would do is about {need:.2f}GB."
+        )
     least = {pair: min(each) for pair, each in costs.items()}
     rows, seconds = min(
         ((least[pair], timer.needs(each[least[pair]])) for pair, each in costs.items()),

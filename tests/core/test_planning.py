@@ -84,6 +84,25 @@ def test_a_budget_too_small_says_the_smallest_that_would_do(plan):
         plan(budget="2s")
 
 
+def test_memory_alone_too_small_says_the_smallest_that_would_do(plan):
+    with pytest.raises(ConfigError, match=r"The smallest --memory that would do is about 0.50GB\.$"):
+        plan(memory="1MB")
+
+
+def test_a_metric_that_is_not_forecast_leaves_the_costs(plan, rows, tmp_path, own_ledger):
+    data = rows(160)
+    found = plan(data, metric="weighted_f1", goal="speed")
+    assert found.best.strategy == "linear-probe" and np.isnan(found.best.value)
+    assert found.best.why == (
+        "The metric weighted_f1 is not forecast yet: no outcomes were measured. Time, memory and disk are.",
+    )
+    given = {"device": "cpu", "precision": "fp32", "offline": True, "epochs": 1.0, "metric": "weighted_f1"}
+    model = foretune.fit(data, plan=found, output=tmp_path / "run", **given)
+    assert model.record["forecast"]["score"]["forecast"] is None
+    (line,) = ledger.read()
+    assert line.promise is None and line.metric == "weighted_f1"
+
+
 def test_a_target_score_is_answered(plan):
     target = plan(target_score=0.99).labels["target"]
     assert target["score"] == 0.99 and set(target) == {"score", "value", "low", "high"}
