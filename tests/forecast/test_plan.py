@@ -64,7 +64,7 @@ def test_times_are_read(text, seconds):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "ten", "10x", "0", "-5", "1h1h", "m", 0, -1, float("nan"), float("inf"), True]
+    "text", ["", "ten", "10x", "0", "-5", "1h1h", "1h30", "m", 0, -1, float("nan"), float("inf"), True]
 )
 def test_impossible_times_are_refused(text):
     with pytest.raises(ConfigError, match="A time is"):
@@ -132,6 +132,47 @@ def test_a_damaged_plan_is_refused(tmp_path, content, message):
         Plan.read(tmp_path / "plan.json")
     with pytest.raises(ConfigError, match="cannot be read"):
         Plan.read(tmp_path / "none.json")
+
+
+def _no_candidate(values):
+    values["candidates"] = []
+
+
+def _of_numbers(values):
+    values["candidates"] = [1]
+
+
+def _score_list(values):
+    values["candidates"][0]["score"] = [0.8]
+
+
+def _score_text(values):
+    values["candidates"][0]["score"]["value"] = "0.8"
+
+
+def _seconds_text(values):
+    values["candidates"][0]["seconds"] = "20 s"
+
+
+def _no_parts(values):
+    values["candidates"][0]["parts"] = None
+
+
+@pytest.mark.parametrize(
+    "change", [_no_candidate, _of_numbers, _score_list, _score_text, _seconds_text, _no_parts]
+)
+def test_a_plan_changed_by_hand_is_refused_before_a_fit(plan, change):
+    values = json.loads(json.dumps(plan.to_json()))
+    change(values)
+    with pytest.raises(ConfigError, match="damaged"):
+        Plan.from_json(values)
+
+
+def test_another_best_is_named_by_options_not_in_the_file(plan):
+    values = json.loads(json.dumps(plan.to_json()))
+    values["best"] = values["candidates"][1]
+    with pytest.raises(ConfigError, match="name it with --backbone and --strategy"):
+        Plan.from_json(values, "plan.json")
 
 
 def test_changing_one_entry_changes_the_plan(plan):

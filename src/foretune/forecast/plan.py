@@ -22,6 +22,10 @@ def _known_number(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Choice:
     """A candidate: score with its 90 % interval, wall time of a whole fit (seconds), memory and disk (bytes).
@@ -56,7 +60,13 @@ class Choice:
         """Return the candidate that `to_json` gave."""
         rest = {key: value for key, value in values.items() if key != "score"}
         score = {key: math.nan if value is None else value for key, value in values["score"].items()}
-        return cls(**{**rest, **score, "why": tuple(values["why"])})
+        found = cls(**{**rest, **score, "why": tuple(values["why"])})
+        for name in ("value", "low", "high", "seconds", "peak_memory_bytes", "disk_bytes"):
+            if not _is_number(getattr(found, name)):
+                raise TypeError(f"{name} is {getattr(found, name)!r}, no number")
+        if not isinstance(found.parts, dict) or not all(map(_is_number, found.parts.values())):
+            raise TypeError(f"parts is {found.parts!r}, no seconds by name")
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,11 +121,19 @@ class Plan:
             )
         try:
             candidates = tuple(Choice.from_json(choice) for choice in values["candidates"])
+            if not candidates:
+                raise ValueError("it names no candidate")
             names = (name for name in cls.__dataclass_fields__ if name != "candidates")
             rest = {name: values[name] for name in names if name in values}
-            return cls(candidates=candidates, **(rest | {"advice": tuple(values["advice"])}))
-        except (KeyError, TypeError, ValueError) as error:
+            found = cls(candidates=candidates, **(rest | {"advice": tuple(values["advice"])}))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"{where} is damaged ({error}). Make it anew with `foretune plan`.") from error
+        if values.get("best", values["candidates"][0]) != values["candidates"][0]:
+            raise ConfigError(
+                f"{where} was changed by hand: its best is not its first candidate. To take another candidate leave "
+                "the plan as it is and name it with --backbone and --strategy."
+            )
+        return found
 
     @classmethod
     def read(cls, path: str | Path) -> Plan:
@@ -188,6 +206,8 @@ def parse_duration(text: str | float) -> float:
         found = re.fullmatch(
             r"\s*(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?:in)?)?(?:(\d+(?:\.\d+)?)s?)?\s*", str(text)
         )
+        if re.search(r"h\s*\d+(?:\.\d+)?\s*$", str(text)):  # 1h30 is half past one to many, not 1 h 30 s
+            found = None
         if not found or not any(found.groups()):
             raise ConfigError(f"A time is {text!r}; expected seconds or a time such as 90s, 10m or 1h30m.")
         hours, minutes, rest = (float(part or 0) for part in found.groups())
