@@ -104,11 +104,11 @@ def _table(title: str, names: tuple[str, ...]) -> Any:
 
 def _row(choice: Choice) -> list[str]:
     memory = "too much" if choice.peak_memory_bytes > 1 << 60 else f"{choice.peak_memory_bytes / 1e9:.1f} GB"
+    disk = "–" if choice.disk_bytes > 1 << 60 else f"{choice.disk_bytes / 1e9:.2f} GB"
     rows = "" if choice.rows is None else f" ({choice.rows:,} rows)"
     name = f"{choice.backbone} ({choice.over})" if choice.over else choice.backbone + rows
     return [
-        name, choice.strategy, _span(choice.value, choice.low, choice.high), duration(choice.seconds), memory,
-        f"{choice.disk_bytes / 1e9:.2f} GB",
+        name, choice.strategy, _span(choice.value, choice.low, choice.high), duration(choice.seconds), memory, disk,
     ]  # fmt: skip
 
 

@@ -56,7 +56,7 @@ def choices_of(
             score["why"] = (f"Learns from {number:,} of {every:,} rows, as the budget allows.", *score["why"])
         found.append(Choice(
             backbone=pair[0], strategy=pair[1], metric=timer.metric, seconds=cost.seconds, peak_memory_bytes=size,
-            disk_bytes=_bytes(cost.disk_bytes), over=limits(timer.needs(cost), size, left, memory), parts=cost.parts,
+            disk_bytes=_bytes(cost.disk_bytes), over=_over(cost, timer.needs(cost), left, memory), parts=cost.parts,
             rows=number if number < every else None, **score,
         ))  # fmt: skip
     return found
@@ -88,6 +88,13 @@ def _scores(
         pair: grown(score, judged[pair], rows[pair]) if rows[pair] < every else score
         for pair, score in found.items()
     }
+
+
+def _over(cost: Cost, needs: float, left: float | None, memory: int | None) -> str | None:
+    """Return why a candidate is not to be chosen, in words, or None: it cannot run, or exceeds a limit."""
+    if cost.reason is not None:
+        return f"cannot run here: {cost.reason}"
+    return limits(needs, _bytes(cost.peak_memory_bytes), left, memory)
 
 
 def _bytes(value: float) -> int:

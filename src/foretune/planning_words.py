@@ -93,9 +93,12 @@ def command(best: Choice) -> str:
 
 def refusal(timer: Timer, costs: Costs, choices: Sequence[Choice], elapsed: float) -> str:
     """Return why there is no plan: no candidate keeps the limits; `elapsed`: seconds since the budget began."""
-    cheapest = min(choices, key=lambda c: c.seconds)
-    if all("of memory" in (choice.over or "") for choice in choices):
-        need = math.ceil(min(choice.peak_memory_bytes for choice in choices) / 1e7) / 100
+    possible = [choice for choice in choices if math.isfinite(choice.seconds)]
+    if not possible:
+        return f"No candidate is left; {choices[0].backbone} with {choices[0].strategy} {choices[0].over}"
+    cheapest = min(possible, key=lambda c: c.seconds)
+    if all("of memory" in (choice.over or "") for choice in possible):
+        need = math.ceil(min(choice.peak_memory_bytes for choice in possible) / 1e7) / 100
         return (
             f"No candidate keeps the limits; the quickest, {cheapest.backbone} with {cheapest.strategy}, "
             f"{cheapest.over}. The smallest --memory that would do is about {need:.2f}GB."

@@ -84,6 +84,28 @@ def test_a_budget_too_small_says_the_smallest_that_would_do(plan):
         plan(budget="2s")
 
 
+def test_what_cannot_run_here_is_not_chosen(plan, monkeypatch):
+    measured, reason = cost.forecast_costs, "Memory ran out while a few steps were tried."
+    failed = Cost(np.inf, cost.TOO_MUCH, cost.TOO_MUCH, {}, reason)
+
+    def forecast(job, prepared, sizes, settle, **rest):
+        if job.strategy.name == "linear-probe":
+            return measured(job, prepared, sizes, settle, **rest)
+        return dict.fromkeys(sizes, failed)
+
+    monkeypatch.setattr(cost, "forecast_costs", forecast)
+    found = plan()
+    assert found.best.strategy == "linear-probe"
+    assert {c.over for c in found.candidates[1:]} == {f"cannot run here: {reason}"}
+    text = json.dumps(found.to_json(), allow_nan=False)
+    assert json.loads(text)["candidates"][1]["seconds"] is None
+    assert type(found).from_json(json.loads(text)) == found
+    with pytest.raises(
+        ConfigError, match=r"No candidate is left; .* with full cannot run here: Memory ran out"
+    ):
+        plan(strategies="full")
+
+
 def test_memory_alone_too_small_says_the_smallest_that_would_do(plan):
     with pytest.raises(ConfigError, match=r"The smallest --memory that would do is about 0.50GB\.$"):
         plan(memory="1MB")

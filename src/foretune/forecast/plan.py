@@ -30,7 +30,8 @@ def _is_number(value: Any) -> bool:
 class Choice:
     """A candidate: score with its 90 % interval, wall time of a whole fit (seconds), memory and disk (bytes).
 
-    The score is NaN, in JSON null, where that of the task is not forecast.
+    The score is NaN, in JSON null, where that of the task is not forecast; seconds are infinite, in JSON null, where
+    the candidate cannot run.
     """
 
     backbone: str
@@ -53,14 +54,16 @@ class Choice:
         values = asdict(self)
         score = {key: _known_number(values.pop(key)) for key in ("metric", "value", "low", "high")}
         names = {"backbone": values.pop("backbone"), "strategy": values.pop("strategy")}
-        return {**names, "score": score, **values, "why": list(self.why)}
+        seconds = None if math.isinf(self.seconds) else self.seconds  # JSON has no infinity
+        return {**names, "score": score, **values, "seconds": seconds, "why": list(self.why)}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Choice:
         """Return the candidate that `to_json` gave."""
         rest = {key: value for key, value in values.items() if key != "score"}
         score = {key: math.nan if value is None else value for key, value in values["score"].items()}
-        found = cls(**{**rest, **score, "why": tuple(values["why"])})
+        seconds = math.inf if values["seconds"] is None else values["seconds"]
+        found = cls(**{**rest, **score, "seconds": seconds, "why": tuple(values["why"])})
         for name in ("value", "low", "high", "seconds", "peak_memory_bytes", "disk_bytes"):
             if not _is_number(getattr(found, name)):
                 raise TypeError(f"{name} is {getattr(found, name)!r}, no number")
