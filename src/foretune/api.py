@@ -215,8 +215,8 @@ def _follow(recipe: Recipe, plan: Plan, prepared: Prepared, left_open: set[str])
     """Return the recipe with the plan's choice where the user left it open. Raises ConfigError for other data."""
     if plan.data != prepared.fingerprints["train"]:
         raise ConfigError(
-            "The plan was made for other training data, or another split of them. "
-            "Make one for these: foretune plan DATA."
+            "The plan was made for other training data, or another split of them. Give the options it was made with "
+            "(such as --target, --seed, --dev, --test), or make one for these: foretune plan DATA."
         )
     chosen = recipe.with_changes(**{name: getattr(plan.best, name) for name in left_open})
     own = plan.candidate(chosen.backbone, chosen.strategy) or plan.best

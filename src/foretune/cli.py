@@ -5,6 +5,7 @@ Nothing heavy is imported before a command runs, so that `foretune --help` answe
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -138,11 +139,14 @@ def plan(
     """Forecast before training: score, time and memory of each backbone and strategy, and what labels buy."""
     given = dict(locals())
     with guard(as_json) as out:
-        from foretune.cli_plan import run
+        from foretune.cli_plan import repeated, run
 
         found = run(given)
         if output is not None and not quiet:
-            say(f"The plan is in {output}. To follow it: foretune fit {data} --plan {output}")
+            words = (
+                f"foretune fit {shlex.quote(data)} --plan {shlex.quote(str(output))}{repeated(given, found)}"
+            )
+            say(f"The plan is in {output}. To follow it: {words}")
         write_json(found.to_json(), out) if as_json else _plan_tables().show_plan(found, data, out)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -23,6 +24,7 @@ _RECIPE = (
     "second",
     "target",
     "separator",
+    "skip_broken",
     "rows",
     "max_tokens",
     "metric",
@@ -32,6 +34,12 @@ _RECIPE = (
     "offline",
 )
 _PLAN = ("backbones", "strategies", "budget", "memory", "goal", "target_score", "pilots")
+_REPEATED = (
+    "dev",
+    "test",
+    "recipe",
+    *_RECIPE,
+)  # by a fit that follows the plan: on them the split depends, too
 SHOWN_OUTCOMES = 20
 
 
@@ -58,10 +66,21 @@ def run(given: dict[str, Any]) -> Plan:
         tell=tell,
         **{k: given[k] for k in _PLAN},
     )
+    found = replace(found, command=found.command + repeated(given, found))
     if output is not None:
         with disk_errors(output):
             found.save(output.expanduser())
     return found
+
+
+def repeated(given: dict[str, Any], plan: Plan) -> str:
+    """Return the options of this command that a fit needs as well, each after a blank."""
+    words = []
+    for name in _REPEATED:
+        value = None if name == "rows" and plan.best.rows is not None else given[name]
+        if value not in (None, False):
+            words += [f"--{name.replace('_', '-')}", *([] if value is True else [shlex.quote(str(value))])]
+    return "".join(f" {word}" for word in words)
 
 
 def show_plan(plan: Plan, data: str, out: TextIO) -> None:
@@ -76,7 +95,7 @@ def show_plan(plan: Plan, data: str, out: TextIO) -> None:
     for text in plan.advice:
         put(screen, text, style="yellow")
     put(screen, f"\nPlanned in {duration(plan.seconds_spent)}. To fine-tune:")
-    put(screen, f"  {plan.command.replace('DATA', shlex.quote(data))}", style="bold")
+    put(screen, f"  {plan.command.replace('DATA', shlex.quote(data), 1)}", style="bold")
 
 
 def _candidates(plan: Plan) -> Any:

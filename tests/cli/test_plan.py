@@ -64,6 +64,33 @@ def test_fit_follows_the_file(plan, invoke, table, tmp_path: Path):
     assert "Forecast and outcome" in (tmp_path / "run/report.html").read_text()
 
 
+def test_the_commands_shown_repeat_what_decides_the_split(plan, invoke, table, tmp_path: Path):
+    made = plan(
+        "--seed", "3", "--target", "mood", "--strategies", "linear-probe", "--output", tmp_path / "plan.json"
+    )
+    assert made.exit_code == 0, made.stderr
+    same = "--target mood --seed 3 --precision fp32 --offline"
+    assert f"--strategy linear-probe {same}" in " ".join(made.stdout.split())
+    shown = " ".join(made.stderr.split())
+    assert shown.endswith(f"foretune fit {table} --plan {tmp_path / 'plan.json'} {same}")
+    words = shown.partition("To follow it: foretune ")[2].split()
+    followed = invoke(*words, "--epochs", "1", "--output", tmp_path / "run")
+    assert followed.exit_code == 0, followed.stderr
+    other = invoke(
+        "fit", table, "--plan", tmp_path / "plan.json", "--offline", "--output", tmp_path / "other"
+    )
+    assert other.exit_code == 2 and "such as --target, --seed" in " ".join(other.stderr.split())
+
+
+def test_broken_files_are_skipped_while_planning(invoke, table, monkeypatch):
+    from foretune import api
+
+    asked = []
+    monkeypatch.setattr(api, "plan", lambda *given, recipe, **rest: asked.append(recipe.skip_broken) or 1 / 0)
+    invoke("plan", table, "--skip-broken")
+    assert asked == [True]
+
+
 def test_the_ledger_tells_what_was_forecast(plan, invoke, table, tmp_path: Path, monkeypatch):
     monkeypatch.setenv("FORETUNE_LEDGER", str(tmp_path / "ledger.jsonl"))
     assert "is empty" in invoke("ledger").stdout
