@@ -6,6 +6,7 @@ Nothing heavy is imported before a command runs, so that `foretune --help` answe
 from __future__ import annotations
 
 import shlex
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -156,13 +157,17 @@ def ledger(as_json: opt.Json = False) -> None:
     with guard(as_json) as out:
         from foretune.forecast import ledger as kept
 
-        outcomes = kept.read()
+        with warnings.catch_warnings(record=True) as told:  # else silenced, as the libraries' are
+            warnings.simplefilter("always")
+            outcomes = kept.read()
+        for warning in told:
+            say(str(warning.message), head="Warning:", style="yellow")
         summary = kept.summary(outcomes)
         place = str(kept.ledger_path() or "off")
         if as_json:
             write_json({"ledger": place, "summary": summary}, out)
         else:
-            _plan_tables().show_ledger(outcomes, summary, place, out)
+            _plan_tables().show_ledger(outcomes, summary, place, out, whole=not told)
 
 
 @app.command()

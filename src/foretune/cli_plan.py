@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from foretune.cli_guard import go_offline, say
 from foretune.display import console, put
 from foretune.errors import ConfigError
+from foretune.evaluation.metric_names import named
 from foretune.forecast.plan import Choice, Plan, duration
 from foretune.recipe import Recipe
 
@@ -161,13 +162,19 @@ def _target(target: dict[str, Any]) -> str:
     return f"{aim} needs about {target['value']:,} labels ({target['low'] or 0:,} – {high})"
 
 
-def show_ledger(outcomes: Sequence[Outcome], summary: dict[str, Any], place: str, out: TextIO) -> None:
-    """Print the newest outcomes with their forecasts, and what they say of the forecasts."""
+def show_ledger(
+    outcomes: Sequence[Outcome], summary: dict[str, Any], place: str, out: TextIO, whole: bool
+) -> None:
+    """Print the newest outcomes with their forecasts, and what they say of the forecasts; `whole`: all were read."""
     screen = console(out)
     if not outcomes:
+        empty = (
+            f"The ledger ({place}) is empty. Every `foretune fit` adds a line: numbers and fingerprints only."
+        )
+        off = "The ledger is switched off by FORETUNE_LEDGER; nothing is noted."
         put(
             screen,
-            f"The ledger ({place}) is empty. Every `foretune fit` adds a line: numbers and fingerprints only.",
+            off if place == "off" else empty if whole else f"Nothing was read from the ledger ({place}).",
         )
         return
     put(screen, f"{len(outcomes):,} outcomes in {place}")
@@ -189,8 +196,12 @@ def _outcome(outcome: Outcome) -> list[str]:
         time = "–" if promise.seconds is None else duration(promise.seconds)
     return [
         outcome.data[:8], outcome.backbone, outcome.strategy, f"{outcome.n:,}",
-        f"{100 * outcome.score:.1f}", span, duration(outcome.seconds), time,
+        _value(outcome.metric, outcome.score), span, duration(outcome.seconds), time,
     ]  # fmt: skip
+
+
+def _value(metric: str, score: float) -> str:
+    return f"{100 * score:.1f}" if named(metric).share else f"{score:.3f} {named(metric).spoken}"
 
 
 def _plain(value: Any) -> str:

@@ -1,6 +1,7 @@
 """`foretune plan`, `foretune ledger`, and fit's --plan and --budget, as a user types them."""
 
 import json
+import warnings
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,34 @@ def test_the_ledger_tells_what_was_forecast(plan, invoke, table, tmp_path: Path,
     assert shown.exit_code == 0 and "linear-probe" in shown.stdout and "coverage" in shown.stdout
     found = invoke("ledger", "--json").last
     assert found["ledger"] == str(tmp_path / "ledger.jsonl") and found["summary"]
+
+
+def test_a_ledger_that_is_off_damaged_or_unreadable_is_not_called_empty(invoke, tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("FORETUNE_LEDGER", "off")
+    assert "switched off" in invoke("ledger").stdout
+    monkeypatch.setenv("FORETUNE_LEDGER", str(tmp_path))
+    shown = invoke("ledger")
+    assert "Warning: The ledger" in shown.stderr and "cannot be read" in " ".join(shown.stderr.split())
+    assert "is empty" not in shown.stdout and "cannot be read" in " ".join(
+        invoke("ledger", "--json").stderr.split()
+    )
+    (tmp_path / "ledger.jsonl").write_text("what\n")
+    monkeypatch.setenv("FORETUNE_LEDGER", str(tmp_path / "ledger.jsonl"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as the command line does
+        shown = invoke("ledger")
+    assert "1 of 1 lines" in " ".join(shown.stderr.split()) and "Nothing was read" in shown.stdout
+
+
+def test_the_ledger_shows_a_loss_as_a_loss(invoke, tmp_path: Path, monkeypatch):
+    from foretune.forecast import ledger
+
+    monkeypatch.setenv("FORETUNE_LEDGER", str(tmp_path / "ledger.jsonl"))
+    ledger.record(ledger.Outcome(
+        data="set", task="text-classification", n=40, classes=2, tokens=9.0, backbone="small", strategy="full",
+        backbone_fingerprint="print", metric="log_loss", n_test=8, score=0.692, seconds=9.0, peak_memory_bytes=1,
+    ))  # fmt: skip
+    assert "0.692 log loss" in " ".join(invoke("ledger").stdout.split())
 
 
 @pytest.mark.parametrize(
