@@ -182,6 +182,10 @@ def _plan_of(plan: Plan | str | Path | None, output: str | Path | None) -> Plan 
     """Return the plan that is given, or that a resumed run began with."""
     if isinstance(plan, Plan):
         return plan
+    if not isinstance(plan, str | Path | None):
+        raise ConfigError(
+            f"plan is a {type(plan).__name__}; expected what foretune.plan returned, or the file of a plan."
+        )
     if plan is not None:
         return Plan.read(plan)
     kept = None if output is None else Path(output).expanduser() / PLAN
@@ -248,6 +252,11 @@ def load(path: str | Path, *, device: str = "auto", precision: str = "fp32") -> 
 def _recipe(given: Recipe | str | Path | None) -> Recipe:
     if isinstance(given, Recipe):
         return given
+    if not isinstance(given, str | Path | None):
+        raise ConfigError(
+            f"recipe is a {type(given).__name__}; expected a foretune.Recipe or its file. Give its entries as keyword "
+            "arguments: fit(data, epochs=2, …)."
+        )
     return Recipe() if given is None else Recipe.read(given)
 
 

@@ -9,6 +9,7 @@ README.md        the model card
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -208,18 +209,37 @@ def model_card(record: dict[str, Any], task: Task, snippet: str = "", library: s
     lines = ["---", *head, "tags: [foretune]", "---", "", f"# {record.get('title', 'Fine-tuned model')}", ""]
     lines += [f"{task.name}, fine-tuned from {backbone} with the strategy {strategy} by Foretune.", ""]
     if task.labels:
-        lines += ["## Labels", "", ", ".join(f"`{label}`" for label in task.labels), ""]
-    lines += ["## Scores", "", "| split | metric | value | 95 % interval |", "|---|---|---|---|"]
+        lines += ["## Labels", "", ", ".join(map(_code, task.labels)), ""]
+    lines += ["## Scores", ""]
+    if not record.get("metrics"):
+        lines += ["Nothing was held out, so nothing was scored.", ""]
+    lines += (
+        ["| split | metric | value | 95 % interval |", "|---|---|---|---|"] if record.get("metrics") else []
+    )
     for split, metrics in record.get("metrics", {}).items():
         scored = {name: score for name, score in metrics.items() if isinstance(score, dict)}
         lines += [f"| {split} | {name} | {_cells(score)} |" for name, score in scored.items()]
-    lines += ["", "## Beside it", "", "| baseline | metric | value | 95 % interval |", "|---|---|---|---|"]
+    if record.get("baselines"):
+        lines += [
+            "",
+            "## Beside it",
+            "",
+            "| baseline | metric | value | 95 % interval |",
+            "|---|---|---|---|",
+        ]
     for baseline, scores in record.get("baselines", {}).items():
         scored = {name: score for name, score in scores.items() if isinstance(score, dict)}
         lines += [f"| {baseline} | {name} | {_cells(score)} |" for name, score in scored.items()]
     lines += ["", "## Data", ""] + [f"- {text}" for text in record.get("data", {}).get("sentences", [])]
     lines += _use(task, snippet)
     return "\n".join(lines)
+
+
+def _code(text: str) -> str:
+    """Return a text as a code span on one line, also one with backticks (CommonMark 0.31, section 6.1)."""
+    line = " ".join(text.split()) or " "
+    fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
+    return f"{fence} {line} {fence}" if "`" in line else f"{fence}{line}{fence}"
 
 
 def _cells(score: dict[str, float]) -> str:

@@ -255,10 +255,20 @@ class Model:
         return found
 
     def save(self, path: str | Path) -> Path:
-        """Write the artefact to a new folder and return it; see `foretune.artifact`."""
-        from foretune.artifact import save
+        """Write the artefact to a new folder, or over an older one, and return it; see `foretune.artifact`.
 
-        return save(self, Path(path))
+        Raises ConfigError where the folder holds something else.
+        """
+        from foretune.artifact import RECORD, save
+
+        folder = Path(path).expanduser()
+        files = folder.iterdir() if folder.is_dir() else ()
+        names = {file.name for file in files if not file.name.startswith(".")}
+        if names and names.isdisjoint((RECORD, "recipe.toml")):
+            raise ConfigError(
+                f"{folder} holds files, but no model: they might be overwritten. Give a new folder."
+            )
+        return save(self, folder)
 
     def outputs(self, examples: Examples, encoded: Encoded | None = None) -> tuple[list[np.ndarray], Encoded]:
         """Return the activated outputs of every row of the encoded examples, in order, and these."""

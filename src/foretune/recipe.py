@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import tomllib
 from dataclasses import asdict, dataclass, field, fields, replace
-from numbers import Integral, Real
+from numbers import Integral, Number, Real
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +134,7 @@ class Recipe:
     def read(cls, path: str | Path) -> Recipe:
         """Read a TOML file. Raises ConfigError where it is missing or wrong."""
         try:
-            text = Path(path).read_text(encoding="utf-8")
+            text = Path(path).expanduser().read_text(encoding="utf-8-sig")  # some editors write a mark first
         except OSError as error:
             raise ConfigError(f"Recipe {path} cannot be read: {error.strerror}. Check the path.") from error
         except UnicodeDecodeError as error:
@@ -157,6 +157,9 @@ def _coerce(name: str, value: Any, kind: str) -> Any:
         raise ConfigError(f"Recipe entry {name} = {value!r} is of the wrong type; expected {kind}.")
     if isinstance(value, list):
         return tuple(value)
+    if name == "class_weights" and isinstance(value, dict):  # NumPy's numbers, as counts give them
+        return {label: weight.item() if isinstance(weight, Number) and hasattr(weight, "item") else weight
+                for label, weight in value.items()}  # fmt: skip
     return float(value) if "float" in wanted and isinstance(value, int) else value
 
 

@@ -3,13 +3,14 @@
 import json
 import os
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from foretune import api, artifact
-from foretune.errors import ArtifactError
+from foretune.errors import ArtifactError, ConfigError
 
 TEXTS = ["good film", "bad room , very bad", "love", "大 坏"]
 
@@ -90,6 +91,30 @@ def test_saving_again_elsewhere_and_over_an_older_one(saved, tmp_path):
     np.testing.assert_allclose(
         artifact.load(tmp_path / "a").predict_proba(TEXTS), saved.predict_proba(TEXTS), atol=1e-6
     )
+
+
+def test_other_files_are_not_written_over(saved, tmp_path, monkeypatch):
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project/README.md").write_text("mine")
+    with pytest.raises(ConfigError, match="holds files, but no model"):
+        saved.save(tmp_path / "project")
+    assert (tmp_path / "project/README.md").read_text() == "mine"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    before = saved.path
+    try:
+        assert saved.save("~/mine") == tmp_path / "mine"
+    finally:
+        saved.path = before
+
+
+def test_the_card_takes_odd_labels_and_a_run_without_scores(saved, tmp_path):
+    task = SimpleNamespace(
+        name="text-classification", labels=("a`b", "two\nlines"), pipeline=None, example='"text"'
+    )
+    card = artifact.model_card({"metrics": {}, "baselines": {}}, task)
+    assert "`` a`b ``, `two lines`" in card
+    assert "Nothing was held out, so nothing was scored." in card and "|---" not in card
+    assert "Nothing was held out" not in (saved.path / "README.md").read_text()
 
 
 def test_a_crash_while_an_older_model_is_replaced_is_noticed(saved, tmp_path, monkeypatch):

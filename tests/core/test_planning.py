@@ -195,6 +195,13 @@ def test_a_fit_of_another_kind_is_not_held_to_the_plan(plan, rows, tmp_path, own
     assert "The plan forecast accuracy with 128 rows: forecast and outcome are not compared." in told
 
 
+def test_dicts_are_neither_plan_nor_recipe(rows, tmp_path):
+    with pytest.raises(ConfigError, match=r"recipe is a dict; expected .* keyword arguments"):
+        foretune.fit(rows(161), recipe={"epochs": 1}, output=tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"plan is a dict; expected what foretune\.plan returned"):
+        foretune.fit(rows(161), plan={"candidates": []}, output=tmp_path / "run")
+
+
 def test_a_plan_for_other_data_is_refused(plan, rows, tmp_path):
     made = plan()
     with pytest.raises(ConfigError, match="made for other training data"):

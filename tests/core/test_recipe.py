@@ -128,6 +128,17 @@ def test_numpy_numbers_are_numbers():
     assert Recipe.from_toml(recipe.to_toml()) == recipe
 
 
+def test_class_weights_may_be_numpy_numbers():
+    recipe = Recipe(class_weights={"a": np.int64(2), "b": np.float32(0.5)})
+    assert recipe.class_weights == {"a": 2, "b": 0.5}
+    assert Recipe.from_toml(recipe.to_toml()) == recipe
+
+
+def test_a_recipe_may_begin_with_a_byte_order_mark(tmp_path):
+    (tmp_path / "quick.toml").write_text("epochs = 2", encoding="utf-8-sig")
+    assert Recipe.read(tmp_path / "quick.toml").epochs == 2
+
+
 def test_options_that_toml_has_no_word_for():
     assert Recipe.from_toml(Recipe(options={"rank": None, "a": 1}).to_toml()).options == {"a": 1}
     with pytest.raises(ConfigError, match="cannot be written"):

@@ -142,7 +142,9 @@ class Plan:
     def read(cls, path: str | Path) -> Plan:
         """Read a plan's file. Raises ConfigError."""
         try:
-            return cls.from_json(json.loads(Path(path).read_text(encoding="utf-8")), str(path))
+            return cls.from_json(
+                json.loads(Path(path).expanduser().read_text(encoding="utf-8-sig")), str(path)
+            )
         except OSError as error:
             raise ConfigError(f"Plan {path} cannot be read: {error.strerror}. Check the path.") from error
         except ValueError as error:
