@@ -100,7 +100,7 @@ def fit(
         job = replace(job, deadline=started + limit, closing=_closing(asked_plan, job, prepared))
     if asked_plan is not None:
         asked_plan.save(folder / PLAN)
-    if resume and found[0] is None:
+    if resume and found == (None, []):
         job.events.emit("note", text=f"No checkpoint to resume from in {folder}: the run begins anew.")
     try:
         with stop_on_signals() as stop:

@@ -183,7 +183,7 @@ def _training(job: Job, progress: Progress) -> dict[str, Any]:
         "unit": job.backbone.unit,  # what is counted as tokens
         "fraction_of_peak": progress.flops / seconds / peak,
         "peak_flops": peak,
-        "padding_share": 1 - progress.tokens / max(progress.padded_tokens, 1),
+        "padding_share": 1 - progress.tokens / progress.padded_tokens if progress.padded_tokens else 0.0,
         "peak_memory_bytes": machine.peak_memory_bytes(job.runtime.device),
         "steps": progress.step,
         "epochs": progress.examples / max(len(job.train_store), 1),

@@ -1,6 +1,7 @@
 """Runs as a whole: early stopping, best weights, class weights, seeds, events, phases."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from foretune.evaluation.metrics import ClassificationScores
 from foretune.recipe import Recipe
 from foretune.tasks.text_classification import TextClassification, class_weights
 from foretune.training.checkpoint import Checkpoints
+from foretune.training.events import check_trackers
 from foretune.training.inference import predict
 
 QUICK = {"checkpoint_seconds": 1e6, "dropout": 0.0, "micro_tokens": ...}
@@ -242,3 +244,19 @@ def test_a_run_on_cuda_and_its_resumption(fit, stop_at, tmp_path):
     ).read_bytes()
     on_cpu = artifact.load(tmp_path / "run", device="cpu").predict_proba(["good", "bad"])
     np.testing.assert_allclose(model.predict_proba(["good", "bad"]), on_cpu, atol=0.02)
+
+
+def test_a_run_that_reads_all_from_the_cache_padded_nothing(fit, tmp_path, monkeypatch):
+    monkeypatch.setenv("FORETUNE_CACHE", str(tmp_path / "cache"))
+    given = {"strategy": "linear-probe", "dropout": 0.0}
+    fit(tmp_path / "first", **given)
+    train = fit(tmp_path / "second", **given).record["train"]
+    assert train["tokens_per_s"] == 0 and train["padding_share"] == 0
+
+
+def test_a_folder_called_like_a_tracker_is_no_tracker(tmp_path, monkeypatch):
+    monkeypatch.delitem(sys.modules, "mlflow", raising=False)
+    (tmp_path / "mlflow").mkdir()
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    with pytest.raises(ConfigError, match=r"pip install 'foretune\[mlflow\]'"):
+        check_trackers(("mlflow",))

@@ -96,7 +96,8 @@ def check_trackers(names: tuple[str, ...]) -> None:
     from importlib.util import find_spec
 
     for name in names:
-        if find_spec(name) is None:
+        found = find_spec(name)
+        if found is None or found.origin is None:  # a folder of that name alone is no package
             raise ConfigError(f"--track {name} needs: pip install 'foretune[{name}]'")
 
 
