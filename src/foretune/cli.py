@@ -6,6 +6,7 @@ Nothing heavy is imported before a command runs, so that `foretune --help` answe
 from __future__ import annotations
 
 import shlex
+import sys
 import warnings
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +14,15 @@ from typing import Annotated, Any
 import typer
 
 from foretune import cli_options as opt
-from foretune.cli_guard import go_offline, guard, quiet_when_pipes_close, say, tidy_process, write_json
+from foretune.cli_guard import (
+    go_offline,
+    guard,
+    quiet_when_pipes_close,
+    say,
+    tidy_process,
+    usage_errors_as_json,
+    write_json,
+)
 
 app = typer.Typer(
     name="foretune",
@@ -29,7 +38,7 @@ app = typer.Typer(
 def main() -> None:
     """Run the command line: the entry point of `foretune` and `python -m foretune`."""
     tidy_process()
-    with quiet_when_pipes_close():
+    with quiet_when_pipes_close(), usage_errors_as_json(sys.argv):
         app(prog_name="foretune")
 
 

@@ -6,14 +6,14 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from typing import Any, NoReturn, TextIO
 
 import typer
 
 from foretune import let_threads_sleep
-from foretune.errors import ForetuneError, Interrupted, ResourceError, describe_error
+from foretune.errors import ConfigError, ForetuneError, Interrupted, ResourceError, describe_error
 
 UNEXPECTED = 70  # EX_SOFTWARE of sysexits.h
 BROKEN_PIPE = 141  # 128 + SIGPIPE, as of a program that the closed pipe ended
@@ -62,6 +62,22 @@ def quiet_when_pipes_close() -> Iterator[None]:
         if isinstance(end.__context__, BrokenPipeError):
             end.code = BROKEN_PIPE
         _drop_unwritable()
+        raise
+
+
+@contextmanager
+def usage_errors_as_json(words: Sequence[str]) -> Iterator[None]:
+    """Write an option that the parser of the command line refuses as JSON, too, where `words` ask for JSON.
+
+    The parser has printed its message on stderr and exits before any command, and so its guard, is reached.
+    """
+    try:
+        yield
+    except SystemExit as end:
+        told = getattr(end.__context__, "format_message", None)  # of the parser's errors
+        if "--json" in words and told is not None:
+            with suppress(OSError):
+                write_json(describe_error(ConfigError(told())), sys.stdout)
         raise
 
 

@@ -171,3 +171,15 @@ def test_json_is_ascii_where_stdout_is(shell, tmp_path: Path) -> None:
     assert done.returncode == 0
     assert json.loads(done.stdout)["classes"] == {"好": 5, "坏": 5}
     assert shell("inspect", data, PYTHONIOENCODING="ascii").returncode == 0
+
+
+@pytest.mark.parametrize(
+    "words", [("fit", "a.csv", "--epochs", "x"), ("plan", "a.csv", "--pilot", "3"), ("fit",)]
+)
+def test_what_the_parser_refuses_is_json_too(shell, words: tuple[str, ...]) -> None:
+    done = shell(*words, "--json")
+    assert done.returncode == 2 and "Usage:" in done.stderr
+    (line,) = done.stdout.splitlines()
+    found = json.loads(line)
+    assert found["error"] == "ConfigError" and found["message"]
+    assert shell(*words).stdout == ""
