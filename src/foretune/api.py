@@ -171,11 +171,8 @@ def _names(given: Sequence[str] | str) -> list[str] | None:
 
 def _open(recipe: Recipe | str | Path | None, options: dict[str, Any]) -> set[str]:
     """Return which of backbone and strategy the user left open."""
-    base, free = _recipe(recipe), Recipe()
-    return {
-        name for name in ("backbone", "strategy")
-        if name not in options and getattr(base, name) == getattr(free, name)
-    }  # fmt: skip
+    base = _recipe(recipe)
+    return {name for name in ("backbone", "strategy") if name not in options and not base.names(name)}
 
 
 def _plan_of(plan: Plan | str | Path | None, output: str | Path | None) -> Plan | None:

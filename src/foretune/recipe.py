@@ -94,6 +94,10 @@ class Recipe:
         _known(changes)
         return Recipe(**(asdict(self) | changes))
 
+    def names(self, entry: str) -> bool:
+        """Say whether the user chose this entry: the recipe's file has it, or its value is not the default."""
+        return entry in getattr(self, "_named", ()) or getattr(self, entry) != getattr(Recipe(), entry)
+
     def deciding(self) -> Recipe:
         """Return the recipe without what may change between a run and its resumption."""
         free = Recipe()
@@ -128,7 +132,9 @@ class Recipe:
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"{where} is not valid TOML: {error}. Mend that line.") from error
         _known(entries, where)
-        return Recipe(**entries)
+        recipe = Recipe(**entries)
+        object.__setattr__(recipe, "_named", frozenset(entries))
+        return recipe
 
     @classmethod
     def read(cls, path: str | Path) -> Recipe:

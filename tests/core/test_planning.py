@@ -184,6 +184,18 @@ def test_a_fit_follows_a_plan_and_is_held_to_it(plan, rows, tiny, tmp_path, own_
     assert line.data == made.data and "/" not in line.backbone and line.n == 128
 
 
+def test_what_a_recipe_names_stands_before_the_plan_also_where_it_is_the_default(plan, rows, tiny, tmp_path):
+    data = rows(160)
+    made = plan(data, strategies="linear-probe")
+    (tmp_path / "quick.toml").write_text(
+        'strategy = "full"\nepochs = 1\nprecision = "fp32"\noffline = true\n'
+    )
+    model = foretune.fit(
+        data, plan=made, recipe=tmp_path / "quick.toml", output=tmp_path / "run", device="cpu"
+    )
+    assert model.record["strategy"] == "full" and model.recipe.backbone == str(tiny)
+
+
 @pytest.mark.parametrize("change", [{"metric": "macro_f1"}, {"metric": "log_loss"}, {"rows": 60}])
 def test_a_fit_of_another_kind_is_not_held_to_the_plan(plan, rows, tmp_path, own_ledger, events, change):
     data = rows(160)
