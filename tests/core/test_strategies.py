@@ -24,6 +24,27 @@ def load(folder):
     )
 
 
+TRAINED = ("full", "gradual-unfreezing", "lora", "lp-ft", "top-layers")
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_small_sets_of_texts_take_enough_steps(name):
+    def settings(tokens, unit="tokens"):
+        return STRATEGIES[name]().defaults(Workload(100, tokens, 3, unit))
+
+    usual = settings(4400)
+    assert usual.batch_tokens == 512 and usual.epochs == settings(10**5).epochs >= 5
+    before = usual
+    for tokens in (4000, 3000, 2000, 1200, 100):
+        found = settings(tokens)
+        assert found.lr == usual.lr
+        assert 128 <= found.batch_tokens <= before.batch_tokens and found.epochs >= before.epochs
+        before = found
+    few = settings(1400)
+    assert few.batch_tokens == 175 and few.epochs == 2 * usual.epochs
+    assert settings(200, "images").epochs == usual.epochs and settings(200, "images").batch_tokens == 512
+
+
 def prepared(folder, name, **options):
     backbone, strategy = load(folder), STRATEGIES[name](options)
     strategy.prepare(backbone)

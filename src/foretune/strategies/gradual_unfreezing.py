@@ -15,6 +15,7 @@ from foretune.strategies.base import (
     Workload,
     batch_and_rate,
     layerwise_groups,
+    more_epochs,
     names_from,
     trainable_depths,
 )
@@ -54,8 +55,8 @@ class GradualUnfreezing(Strategy):
 
     def defaults(self, workload: Workload) -> Settings:
         """Return the settings of full fine-tuning with more epochs, as the first ones train little."""
-        batch, lr = batch_and_rate(workload.tokens)
-        epochs = 8 if workload.examples < 20_000 else 4
+        batch, lr = batch_and_rate(workload)
+        epochs = more_epochs(8 if workload.examples < 20_000 else 4, workload)
         return Settings(lr=lr, epochs=epochs, batch_tokens=batch, layer_decay=0.9)
 
     def prepare(self, backbone: Backbone) -> list[str]:

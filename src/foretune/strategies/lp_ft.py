@@ -15,6 +15,7 @@ from foretune.strategies.base import (
     Workload,
     batch_and_rate,
     layerwise_groups,
+    more_epochs,
 )
 
 if TYPE_CHECKING:
@@ -48,8 +49,8 @@ class LpFt(Strategy):
 
     def defaults(self, workload: Workload) -> Settings:
         """Return the settings of full fine-tuning; `epochs` and `lr` are those of the second phase."""
-        batch, lr = batch_and_rate(workload.tokens)
-        epochs = 5 if workload.examples < 20_000 else 3
+        batch, lr = batch_and_rate(workload)
+        epochs = more_epochs(5 if workload.examples < 20_000 else 3, workload)
         return Settings(lr=lr, epochs=epochs, batch_tokens=batch, layer_decay=0.9)
 
     def prepare(self, backbone: Backbone) -> list[str]:

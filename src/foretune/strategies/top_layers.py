@@ -15,6 +15,7 @@ from foretune.strategies.base import (
     Workload,
     batch_and_rate,
     layerwise_groups,
+    more_epochs,
     names_from,
     trainable_depths,
 )
@@ -48,8 +49,8 @@ class TopLayers(Strategy):
 
     def defaults(self, workload: Workload) -> Settings:
         """Return settings; epochs are cheap, as the frozen layers run once."""
-        batch, lr = batch_and_rate(workload.tokens)
-        epochs = 8 if workload.examples < 20_000 else 4
+        batch, lr = batch_and_rate(workload)
+        epochs = more_epochs(8 if workload.examples < 20_000 else 4, workload)
         return Settings(lr=2 * lr, epochs=epochs, batch_tokens=batch, layer_decay=0.9)
 
     def prepare(self, backbone: Backbone) -> list[str]:
