@@ -37,7 +37,7 @@ def test_small_sets_of_texts_take_enough_steps(name):
     before = usual
     for tokens in (4000, 3000, 2000, 1200, 100):
         found = settings(tokens)
-        assert found.lr == usual.lr
+        assert found.lr == pytest.approx(usual.lr, rel=0.02)
         assert 128 <= found.batch_tokens <= before.batch_tokens and found.epochs >= before.epochs
         before = found
     few = settings(1400)
