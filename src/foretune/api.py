@@ -23,6 +23,7 @@ from foretune.strategies.base import make_strategy
 from foretune.training import machine
 from foretune.training.checkpoint import Checkpoints, Found
 from foretune.training.events import Listener, check_trackers
+from foretune.training.files import holds_others
 from foretune.training.inference import Runtime
 from foretune.training.job import Job
 from foretune.training.loop import Loop
@@ -271,18 +272,12 @@ def _folder(data: Any, output: str | Path | None, resume: bool, recipe: Recipe) 
         raise ConfigError(
             f"--output {folder} is not empty. To go on with a run stopped there add --resume; else give another."
         )
-    if resume and folder.is_dir() and not _may_hold_a_run(folder):
+    if resume and holds_others(folder, RUN_FILES):
         raise ConfigError(
             f"--output {folder} holds files, but no run to go on with. Give the folder of the run that was stopped, "
             "or a new one: files there may be overwritten."
         )
     return folder
-
-
-def _may_hold_a_run(folder: Path) -> bool:
-    """Say whether a run began in this folder, or could: there is a part of one, or nothing but hidden files."""
-    names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
-    return not names or not names.isdisjoint(RUN_FILES)
 
 
 def _suffixes() -> Any:

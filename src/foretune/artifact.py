@@ -210,26 +210,11 @@ def model_card(record: dict[str, Any], task: Task, snippet: str = "", library: s
     lines += [f"{task.name}, fine-tuned from {backbone} with the strategy {strategy} by Foretune.", ""]
     if task.labels:
         lines += ["## Labels", "", ", ".join(map(_code, task.labels)), ""]
-    lines += ["## Scores", ""]
-    if not record.get("metrics"):
-        lines += ["Nothing was held out, so nothing was scored.", ""]
-    lines += (
-        ["| split | metric | value | 95 % interval |", "|---|---|---|---|"] if record.get("metrics") else []
-    )
-    for split, metrics in record.get("metrics", {}).items():
-        scored = {name: score for name, score in metrics.items() if isinstance(score, dict)}
-        lines += [f"| {split} | {name} | {_cells(score)} |" for name, score in scored.items()]
-    if record.get("baselines"):
-        lines += [
-            "",
-            "## Beside it",
-            "",
-            "| baseline | metric | value | 95 % interval |",
-            "|---|---|---|---|",
-        ]
-    for baseline, scores in record.get("baselines", {}).items():
-        scored = {name: score for name, score in scores.items() if isinstance(score, dict)}
-        lines += [f"| {baseline} | {name} | {_cells(score)} |" for name, score in scored.items()]
+    metrics, baselines = record.get("metrics"), record.get("baselines")
+    unscored = ["Nothing was held out, so nothing was scored.", ""]
+    lines += ["## Scores", "", *(_scores("split", metrics) if metrics else unscored)]
+    if baselines:
+        lines += ["", "## Beside it", "", *_scores("baseline", baselines)]
     lines += ["", "## Data", ""] + [f"- {text}" for text in record.get("data", {}).get("sentences", [])]
     lines += _use(task, snippet)
     return "\n".join(lines)
@@ -240,6 +225,20 @@ def _code(text: str) -> str:
     line = " ".join(text.split()) or " "
     fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
     return f"{fence} {line} {fence}" if "`" in line else f"{fence}{line}{fence}"
+
+
+def _scores(first: str, results: dict[str, Any]) -> list[str]:
+    """Return the lines of a table of {name: {metric: score}}; `first` heads the names."""
+    return [
+        f"| {first} | metric | value | 95 % interval |",
+        "|---|---|---|---|",
+        *(
+            f"| {name} | {metric} | {_cells(score)} |"
+            for name, scores in results.items()
+            for metric, score in scores.items()
+            if isinstance(score, dict)
+        ),
+    ]
 
 
 def _cells(score: dict[str, float]) -> str:

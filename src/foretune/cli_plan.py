@@ -35,12 +35,8 @@ _RECIPE = (
     "offline",
 )
 _PLAN = ("backbones", "strategies", "budget", "memory", "goal", "target_score", "pilots")
-_REPEATED = (
-    "dev",
-    "test",
-    "recipe",
-    *_RECIPE,
-)  # by a fit that follows the plan: on them the split depends, too
+# By a fit that follows the plan: on them the split depends, too.
+_REPEATED = ("dev", "test", "recipe", *_RECIPE)
 SHOWN_OUTCOMES = 20
 
 

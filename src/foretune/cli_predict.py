@@ -143,9 +143,8 @@ def _read(model: Model, data: str, separator: str | None) -> pd.DataFrame:
         usual=model.recipe.separator if file_format(data) in ("csv", "tsv") else None,
         known=column_names(model.task.columns),
     )
-    if (
-        model.task.modality != "text" and len(table.columns) == 1
-    ):  # a path per line, or a table of nothing else
+    # A path per line, or a table of nothing else.
+    if model.task.modality != "text" and len(table.columns) == 1:
         table.columns = pd.Index([model.task.columns.text])
     return table
 

@@ -260,11 +260,10 @@ class Model:
         Raises ConfigError where the folder holds something else.
         """
         from foretune.artifact import RECORD, save
+        from foretune.training.files import holds_others
 
         folder = Path(path).expanduser()
-        files = folder.iterdir() if folder.is_dir() else ()
-        names = {file.name for file in files if not file.name.startswith(".")}
-        if names and names.isdisjoint((RECORD, "recipe.toml")):
+        if holds_others(folder, (RECORD, "recipe.toml")):
             raise ConfigError(
                 f"{folder} holds files, but no model: they might be overwritten. Give a new folder."
             )

@@ -128,9 +128,7 @@ def _several(sheet: Sheet, given: Given) -> Guess:
         flags = binary_columns(sheet, given.text)
         return ("multi-label", f"{len(flags)} columns of 0 and 1") if flags else None
     name = target.column.name
-    if sheet.is_numbered(name):
-        return "multi-label", f"column {name!r} holds lists of labels"
-    if sheet.is_tokens(name):
+    if sheet.is_lists(name):
         lists = not is_bio(sheet.values(name))
         return ("multi-label", f"column {name!r} holds lists of labels") if lists else None
     mark = label_separator(sheet.values(name)) if sheet.is_text(name) else None

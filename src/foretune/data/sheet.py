@@ -73,10 +73,11 @@ class Sheet:
         """Say whether the cells of a column are lists of strings."""
         return self._is_object(name) and are_lists_of(self.values(name), str)
 
-    def is_numbered(self, name: str) -> bool:
-        """Say whether the cells of a column are lists of whole numbers, which may number labels."""
+    def is_lists(self, name: str) -> bool:
+        """Say whether the cells of a column are lists of strings, or of whole numbers, which may number labels."""
         values = self.values(name)
-        return self._is_object(name) and are_lists_of(values, int) and not is_multi_hot(values)
+        numbered = self._is_object(name) and are_lists_of(values, int) and not is_multi_hot(values)
+        return numbered or self.is_tokens(name)
 
     def is_spans(self, name: str) -> bool:
         """Say whether the cells of a column are spans of characters."""

@@ -116,7 +116,7 @@ def labels_target(sheet: Sheet, given: Given) -> Choice | None:
 
 def holds_several(sheet: Sheet, name: str) -> bool:
     """Say whether cells are lists of strings or of whole numbers, or strings with a separator between labels."""
-    if sheet.is_tokens(name) or sheet.is_numbered(name):
+    if sheet.is_lists(name):
         return True
     return sheet.is_text(name) and label_separator(sheet.values(name)) is not None
 

@@ -24,9 +24,8 @@ from foretune.forecast.schedule import PhaseSchedule
 from foretune.forecast.sized import Settle, sized
 from foretune.forecast.study import Study, study
 from foretune.forecast.surroundings import tokenising_anew
-from foretune.forecast.timing import passes, work_of
 from foretune.training.feed import HEAD
-from foretune.training.inference import out_of_memory, pass_budget
+from foretune.training.inference import out_of_memory
 from foretune.training.loop import BACKWARD
 
 if TYPE_CHECKING:
@@ -159,8 +158,7 @@ def _evaluating(found: Study) -> float:
     job = found.job
     if job.dev is None or job.dev_store is None:
         return 0.0
-    lengths, budget = job.dev_store.lengths, pass_budget(job.backbone, job.runtime)
-    work = work_of((lengths[b] for b in passes(lengths, budget)), steps=0)
+    work = found.pass_work(job.dev_store.lengths)
     return sum(
         plan.evaluations * (_pass_seconds(found, plan, work) + found.scoring["dev"][1])
         for plan in found.plans
@@ -181,8 +179,7 @@ def _final_evaluation(found: Study) -> float:
     lengths = {} if job.dev_store is None else {"dev": job.dev_store.lengths}
     if test is not None:
         lengths["test"] = np.resize(found.test_lengths, len(test))
-    budget, total = pass_budget(job.backbone, job.runtime), 0.0
+    total = 0.0
     for name, own in lengths.items():
-        work = work_of((own[b] for b in passes(own, budget)), steps=0)
-        total += found.forward.seconds(work) + found.scoring[name][0]
+        total += found.forward.seconds(found.pass_work(own)) + found.scoring[name][0]
     return total

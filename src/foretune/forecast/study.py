@@ -82,6 +82,11 @@ class Study:
         """Return the seconds of a phase's steps."""
         return self.steps[plan.number].seconds(self.epoch) * plan.steps / self.loop.plan.steps_per_epoch
 
+    def pass_work(self, *lengths: np.ndarray) -> np.ndarray:
+        """Return the work of passes without gradients over examples of these lengths, set by set."""
+        budget = pass_budget(self.job.backbone, self.job.runtime)
+        return work_of((own[rows] for own in lengths for rows in passes(own, budget)), steps=0)
+
 
 def study(job: Job, prepared: Prepared, clock: Clock, folder: Path, hurried: bool = False) -> Study:
     """Measure a borrowed job; steps get most of the time, as they matter most. `folder`: where the fit will write.
@@ -142,9 +147,7 @@ def size_prefix(found: Study) -> float:
         size = rows * int(np.prod(tail)) * FORMAT_BYTES[job.recipe.cache]
         if size <= max(size_limit(), memory_limit()):
             found.cached[point] = size
-    budget = pass_budget(job.backbone, job.runtime)
-    work = work_of((store.lengths[b] for store in stores for b in passes(store.lengths, budget)), steps=0)
-    return found.filling.seconds(work)
+    return found.filling.seconds(found.pass_work(*(store.lengths for store in stores)))
 
 
 def _stores(found: Study) -> list[Store]:

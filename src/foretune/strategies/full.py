@@ -12,8 +12,8 @@ from foretune.strategies.base import (
     Strategy,
     Workload,
     batch_and_rate,
+    epochs_by_size,
     layerwise_groups,
-    more_epochs,
 )
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Full(Strategy):
     def defaults(self, workload: Workload) -> Settings:
         """Return settings by size: small data get smaller batches and more epochs."""
         batch, lr = batch_and_rate(workload)
-        epochs = more_epochs(5 if workload.examples < 20_000 else 3, workload)
+        epochs = epochs_by_size(5, 3, workload)
         return Settings(lr=lr, epochs=epochs, batch_tokens=batch, layer_decay=0.9)
 
     def prepare(self, backbone: Backbone) -> list[str]:

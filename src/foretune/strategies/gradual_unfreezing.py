@@ -14,8 +14,8 @@ from foretune.strategies.base import (
     Strategy,
     Workload,
     batch_and_rate,
+    epochs_by_size,
     layerwise_groups,
-    more_epochs,
     names_from,
     trainable_depths,
 )
@@ -56,7 +56,7 @@ class GradualUnfreezing(Strategy):
     def defaults(self, workload: Workload) -> Settings:
         """Return the settings of full fine-tuning with more epochs, as the first ones train little."""
         batch, lr = batch_and_rate(workload)
-        epochs = more_epochs(8 if workload.examples < 20_000 else 4, workload)
+        epochs = epochs_by_size(8, 4, workload)
         return Settings(lr=lr, epochs=epochs, batch_tokens=batch, layer_decay=0.9)
 
     def prepare(self, backbone: Backbone) -> list[str]:

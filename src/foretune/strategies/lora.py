@@ -14,8 +14,8 @@ from foretune.strategies.base import (
     Strategy,
     Workload,
     batch_and_rate,
+    epochs_by_size,
     layerwise_groups,
-    more_epochs,
 )
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Lora(Strategy):
     def defaults(self, workload: Workload) -> Settings:
         """Return settings; the rate of the small matrices is about ten times that of full fine-tuning."""
         batch, lr = batch_and_rate(workload)
-        epochs = more_epochs(6 if workload.examples < 20_000 else 3, workload)
+        epochs = epochs_by_size(6, 3, workload)
         return Settings(lr=5 * lr, epochs=epochs, batch_tokens=batch, layer_decay=1.0)
 
     def prepare(self, backbone: Backbone) -> list[str]:

@@ -14,8 +14,8 @@ from foretune.strategies.base import (
     Strategy,
     Workload,
     batch_and_rate,
+    epochs_by_size,
     layerwise_groups,
-    more_epochs,
 )
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class LpFt(Strategy):
     def defaults(self, workload: Workload) -> Settings:
         """Return the settings of full fine-tuning; `epochs` and `lr` are those of the second phase."""
         batch, lr = batch_and_rate(workload)
-        epochs = more_epochs(5 if workload.examples < 20_000 else 3, workload)
+        epochs = epochs_by_size(5, 3, workload)
         return Settings(lr=lr, epochs=epochs, batch_tokens=batch, layer_decay=0.9)
 
     def prepare(self, backbone: Backbone) -> list[str]:

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,6 +38,16 @@ def write_folder(target: Path, fill: Callable[[Path], None]) -> None:
             sync(target.parent)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
+
+
+def holds_others(folder: Path, own: Collection[str]) -> bool:
+    """Say whether a folder holds files, hidden ones aside, and none of the names `own`: it is somebody else's."""
+    names = (
+        {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+        if folder.is_dir()
+        else set()
+    )
+    return bool(names) and names.isdisjoint(own)
 
 
 def damage(folder: Path) -> str | None:

@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     from foretune.training.feed import Feed
 
 T = TypeVar("T")
-TOKENS = {
-    "cpu": 1024
-}  # of one forward pass without gradients, padding included: what fits the caches of a core
+# Tokens of one forward pass without gradients, padding included; on a CPU what fits the caches of a core.
+TOKENS = {"cpu": 1024}
 TOKENS_ELSE = 4096
 
 
@@ -108,9 +107,8 @@ def run_all(
     batches = cut_by_budget(lengths, budget)
     with evaluating(backbone.model):
         while batches:
-            start, stop = (
-                batches.pop()
-            )  # the longest first: those behind it fit into the memory that it frees
+            # The longest first: those behind it fit into the memory that it frees.
+            start, stop = batches.pop()
             rows = order[start:stop][::-1].copy()  # so that the order of rows does not depend on the budget
             try:
                 outputs = _without_gradients(run, rows, runtime)
