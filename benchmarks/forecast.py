@@ -64,8 +64,7 @@ def line_of(values: dict[str, Any], metric: str, split: str = "test") -> Line:
     else the dev rows. Published test sets differ from their training sets by points, which no forecast can know.
     """
     if split == "own":
-        drawn = values["data"] in SETS and SETS[values["data"]].test is None
-        split = "test" if drawn else "dev"
+        split = "test" if of_own_draw(values) else "dev"
     outcome = Outcome(
         data=values["data"], task=values.get("task", "text-classification"), n=values["train_rows"],
         classes=values["classes"], tokens=float(values.get("tokens") or values["predictors"].get("tokens", 0.0)),
@@ -77,6 +76,11 @@ def line_of(values: dict[str, Any], metric: str, split: str = "test") -> Line:
         machine=values.get("machine", ""), date=values.get("date", ""),
     )  # fmt: skip
     return Line(outcome, values.get("seed", 0), values.get("predictor_seconds"), values.get("n", outcome.n))
+
+
+def of_own_draw(values: dict[str, Any]) -> bool:
+    """Return whether a line's test rows are drawn from where its training rows are."""
+    return values.get("test") == "own" or (values["data"] in SETS and SETS[values["data"]].test is None)
 
 
 # --- leave one data set out -------------------------------------------------------------------------------
