@@ -65,7 +65,7 @@ def assemble(
     """
     from foretune.backbones.attention import use_best_attention
 
-    task = prepared.task
+    task, tuned = prepared.task, recipe.tuned()
     added = backbone.learn_vocabulary(task.texts(prepared.train)) if strategy.trains_embeddings else 0
     if added:
         text = f"{added:,} characters that {backbone.name} does not know were added to its vocabulary."
@@ -119,7 +119,7 @@ def assemble(
         backbone=backbone, task=prepared.task, strategy=strategy, settings=settings, recipe=recipe,
         train=prepared.train, train_set=train_set, dev=prepared.dev, dev_set=dev_set, metric=metric,
         folder=folder, identity=_identity(prepared, backbone, recipe), events=events, runtime=runtime,
-        events_file=file,
+        events_file=file, tuned=tuned,
     )  # fmt: skip
     _announce(job, prepared)
     return job

@@ -19,6 +19,7 @@ from foretune.evaluation.written import sample_sections
 from foretune.forecast import ledger
 from foretune.forecast.records import Outcome, Promise
 from foretune.prepare import target_option
+from foretune.recipe import CUTS
 from foretune.training import machine
 from foretune.untuned import untuned
 
@@ -91,9 +92,14 @@ def outcome(
 
 
 def _forecast_of(job: Job, plan: Plan) -> Choice | None:
-    """Return what the plan says of this very fit; None, with a note, where it is of other rows or another metric."""
+    """Return what the plan says of this very fit; None, with a note, where it is of other rows, metric or settings."""
     choice = plan.candidate(job.recipe.backbone, job.strategy.name)
     if choice is None:
+        return None
+    other = sorted(name for name in {*job.tuned, *plan.tuned} if job.tuned.get(name) != plan.tuned.get(name))
+    if other:
+        text = f"The plan was made with other settings ({', '.join(other)}): forecast and outcome are not compared."
+        job.events.emit("note", text=text)
         return None
     planned = plan.sizes["train"] if choice.rows is None else choice.rows
     trained = len(job.train) if choice.rows is None else job.recipe.rows
@@ -143,7 +149,8 @@ def _entry(model: Model, job: Job, prepared: Prepared, choice: Choice | None) ->
         backbone=job.recipe.backbone, backbone_fingerprint=job.backbone.fingerprint(), strategy=job.strategy.name,
         metric=job.metric, n_test=len(held_out[1]), predictors=known.get("predictors", {}),
         score=record["metrics"][held_out[0]][job.metric]["value"], seconds=_own_seconds(record),
-        peak_memory_bytes=record["train"]["peak_memory_bytes"], promise=promise, version=foretune.__version__,
+        peak_memory_bytes=record["train"]["peak_memory_bytes"], promise=promise,
+        tuned=bool(job.tuned.keys() - set(CUTS)), version=foretune.__version__,
         machine=_machine(job), date=datetime.now(UTC).date().isoformat(),
     )  # fmt: skip
 

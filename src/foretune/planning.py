@@ -179,13 +179,13 @@ class _Planner:
         held_out = prepared.held_out
         rows = len(prepared.train) if best.rows is None else best.rows
         labels = words.labels(best, self.looks[best.backbone], rows, self.target_score)
-        advice = (*words.advice(ordered, prepared), *self.notes)
+        advice = (*words.advice(ordered, prepared), *words.unused(timer, self.target_score), *self.notes)
         return Plan(
             candidates=tuple(ordered), labels=labels, advice=advice, command=words.command(best),
             machine=machine_profile(timer.runtime.device.type, folder=Path.cwd()).to_json(),
             seconds_spent=time.perf_counter() - began, goal=self.goal, task=prepared.task.name,
             data=prepared.fingerprints["train"], sizes=prepared.sizes(), held_out=held_out[0] if held_out else "none",
-            held_out_rows=timer.recipe.held_out_rows,
+            held_out_rows=timer.recipe.held_out_rows, tuned=timer.recipe.tuned(),
         )  # fmt: skip
 
     def _try(self, ordered: list[Choice]) -> dict[Pair, Pilot]:

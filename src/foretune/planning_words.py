@@ -14,6 +14,7 @@ from foretune.planning_cost import Timer
 from foretune.planning_look import Look
 from foretune.planning_scores import gained
 from foretune.prepare import Prepared
+from foretune.recipe import CUTS
 
 if TYPE_CHECKING:
     from foretune.forecast.curve import Curve
@@ -56,6 +57,22 @@ def advice(ordered: Sequence[Choice], prepared: Prepared) -> list[str]:
         named = ", ".join(f"{c.backbone} with {c.strategy}" for c in close[:3])
         found.append(f"Not told apart from the best by this forecast: {named}.")
     return found
+
+
+def unused(timer: Timer, target_score: float | None) -> list[str]:
+    """Return sentences on what was asked and does not count in the forecast of scores."""
+    own = sorted(timer.recipe.tuned().keys() - set(CUTS))
+    if not timer.forecasts:
+        return (
+            []
+            if target_score is None
+            else ["No score is forecast here, so none can say what labels a target needs."]
+        )
+    return (
+        [f"Scores are forecast for the default settings; {', '.join(own)}: in time and memory only."]
+        if own
+        else []
+    )
 
 
 def not_told_apart(ordered: Sequence[Choice]) -> list[Choice]:

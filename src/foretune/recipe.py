@@ -19,6 +19,12 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 TRUNCATIONS = ("head", "tail", "head+tail")
 CACHES = ("bf16", "fp32", "off")
 TRACKERS = ("tensorboard", "mlflow")
+#: What a fit learns from its rows depends on these; left alone they are Foretune's to choose.
+CUTS = ("max_tokens", "truncation")  # a forecast sees texts cut the same way
+TUNED = (
+    "epochs", "lr", "layer_decay", "warmup", "weight_decay", "clip_norm", "dropout", "batch_tokens", "class_weights",
+    "patience", "options", *CUTS,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +103,11 @@ class Recipe:
     def names(self, entry: str) -> bool:
         """Say whether the user chose this entry: the recipe's file has it, or its value is not the default."""
         return entry in getattr(self, "_named", ()) or getattr(self, entry) != getattr(Recipe(), entry)
+
+    def tuned(self) -> dict[str, Any]:
+        """Return the settings of learning that are not the defaults."""
+        usual = Recipe()
+        return {name: getattr(self, name) for name in TUNED if getattr(self, name) != getattr(usual, name)}
 
     def deciding(self) -> Recipe:
         """Return the recipe without what may change between a run and its resumption."""

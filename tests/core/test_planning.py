@@ -12,6 +12,8 @@ from foretune import planning, planning_look
 from foretune.errors import BackboneError, ConfigError, DataError
 from foretune.forecast import cost, ledger
 from foretune.forecast.cost import Cost
+from foretune.forecast.plan import Plan
+from foretune.recipe import TUNED
 
 SECONDS = {"linear-probe": 5.0, "full": 50.0, "top-layers": 20.0}
 
@@ -113,7 +115,7 @@ def test_memory_alone_too_small_says_the_smallest_that_would_do(plan):
 
 def test_a_metric_that_is_not_forecast_leaves_the_costs(plan, rows, tmp_path, own_ledger):
     data = rows(160)
-    found = plan(data, metric="weighted_f1", goal="speed")
+    found = plan(data, metric="weighted_f1", goal="speed", epochs=1.0)
     assert found.best.strategy == "linear-probe" and np.isnan(found.best.value)
     assert found.best.why == (
         "The metric weighted_f1 is not forecast yet: no outcomes were measured. Time, memory and disk are.",
@@ -172,7 +174,7 @@ def test_a_fit_follows_a_plan_and_is_held_to_it(plan, rows, tiny, tmp_path, own_
     data = rows(160)
     made = plan(data, strategies="linear-probe")
     made.save(tmp_path / "plan.json")
-    given = {"device": "cpu", "precision": "fp32", "offline": True, "epochs": 2.0}
+    given = {"device": "cpu", "precision": "fp32", "offline": True}
     model = foretune.fit(data, plan=tmp_path / "plan.json", output=tmp_path / "run", **given)
     assert model.record["strategy"] == "linear-probe" and model.recipe.backbone == str(tiny)
     held, test = model.record["forecast"], model.record["metrics"]["test"]["accuracy"]["value"]
@@ -199,12 +201,40 @@ def test_what_a_recipe_names_stands_before_the_plan_also_where_it_is_the_default
 @pytest.mark.parametrize("change", [{"metric": "macro_f1"}, {"metric": "log_loss"}, {"rows": 60}])
 def test_a_fit_of_another_kind_is_not_held_to_the_plan(plan, rows, tmp_path, own_ledger, events, change):
     data = rows(160)
-    made = plan(data, strategies="linear-probe")
+    made = plan(data, strategies="linear-probe", epochs=2.0)
     given = {"device": "cpu", "precision": "fp32", "offline": True, "epochs": 2.0, **change}
     model = foretune.fit(data, plan=made, output=tmp_path / "run", **given)
     assert "forecast" not in model.record and ledger.read()[0].promise is None
     told = [line["text"] for line in events(tmp_path / "run", "note")]
     assert "The plan forecast accuracy with 128 rows: forecast and outcome are not compared." in told
+
+
+@pytest.mark.parametrize(
+    ("planned", "fitted", "named"),
+    [
+        ({}, {"epochs": 2.0, "lr": 1e-3}, "epochs, lr"),
+        ({"max_tokens": 8, "epochs": 1.0}, {"epochs": 1.0}, "max_tokens"),
+    ],
+)
+def test_a_fit_with_other_settings_is_not_held_to_the_plan(
+    plan, rows, tmp_path, own_ledger, events, planned, fitted, named
+):
+    data = rows(160)
+    made = Plan.from_json(plan(data, strategies="linear-probe", **planned).to_json())
+    given = {"device": "cpu", "precision": "fp32", "offline": True, **fitted}
+    model = foretune.fit(data, plan=made, output=tmp_path / "run", **given)
+    assert "forecast" not in model.record and ledger.read()[0].promise is None
+    told = [line["text"] for line in events(tmp_path / "run", "note")]
+    assert f"The plan was made with other settings ({named}): forecast and outcome are not compared." in told
+
+
+def test_what_does_not_count_in_a_forecast_is_said(plan):
+    said = "Scores are forecast for the default settings; epochs, lr: in time and memory only."
+    assert said in plan(epochs=2.0, lr=1e-3, max_tokens=8).advice
+    assert not any("default settings" in text for text in plan(max_tokens=8).advice)
+    unanswered = "No score is forecast here, so none can say what labels a target needs."
+    assert unanswered in plan(metric="weighted_f1", target_score=0.9).advice
+    assert unanswered not in plan(metric="weighted_f1").advice
 
 
 def test_dicts_are_neither_plan_nor_recipe(rows, tmp_path):
@@ -236,9 +266,13 @@ def test_what_the_user_names_stands_before_the_plan(plan, rows, tmp_path):
     assert model.record["strategy"] == "linear-probe" and "forecast" not in model.record
 
 
-def test_every_fit_is_noted_and_recalibrates(fit, plan, rows, tmp_path, own_ledger):
+@pytest.mark.parametrize("own", [{}, {"epochs": 1.0}, {"max_tokens": 16}])
+def test_every_fit_is_noted_and_recalibrates_unless_its_settings_are_its_own(
+    fit, plan, rows, tmp_path, own_ledger, options, own
+):
     data = rows(160)
     before = plan(data, strategies="linear-probe")
+    usual = {name: ... for name in TUNED if name in options}
     fit(
         tmp_path / "run",
         data,
@@ -246,12 +280,13 @@ def test_every_fit_is_noted_and_recalibrates(fit, plan, rows, tmp_path, own_ledg
         dev_fraction=0.1,
         test_fraction=0.1,
         seed=0,
-        dropout=0.0,
+        **usual | own,
     )
     (line,) = ledger.read()
-    assert line.promise is None and line.predictors == {}
+    assert line.promise is None and line.predictors == {} and line.tuned == ("epochs" in own)
     after = plan(data, strategies="linear-probe")
-    assert (after.best.low, after.best.high) != (before.best.low, before.best.high)
+    same = (after.best.low, after.best.high) == (before.best.low, before.best.high)
+    assert same == ("epochs" in own)
 
 
 def test_the_ledger_can_be_switched_off(fit, tmp_path, monkeypatch):

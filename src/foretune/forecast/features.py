@@ -31,9 +31,11 @@ ANCHOR = "probe"
 
 
 def usable(outcome: Outcome) -> bool:
-    """Say whether the quality model can learn from an outcome: a score that is a share, beside a probe."""
+    """Say whether the quality model can learn from an outcome: a share, beside a probe, of the usual settings."""
     share = outcome.metric in COUNT_METRICS and 0 <= outcome.score <= 1
-    return share and outcome.n_test > 0 and outcome.n > 0 and ANCHOR in outcome.predictors
+    return (
+        share and not outcome.tuned and outcome.n_test > 0 and outcome.n > 0 and ANCHOR in outcome.predictors
+    )
 
 
 def logit(share: float, n: float) -> float:

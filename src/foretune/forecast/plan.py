@@ -88,6 +88,9 @@ class Plan:
     sizes: dict[str, int]
     held_out: str  # the part that the score is expected on: test or dev
     held_out_rows: int | None = None  # most rows that were split off for a part, as in the recipe
+    tuned: dict[str, Any] = field(
+        default_factory=dict
+    )  # the recipe's settings of learning that are not the defaults
 
     @property
     def best(self) -> Choice:

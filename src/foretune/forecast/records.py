@@ -69,13 +69,14 @@ class Outcome(Candidate):
     """A fit and what it came to: numbers, names and fingerprints, never data, labels or paths.
 
     `seconds` is the wall time of the whole fit; `machine` a key made of the machine's properties; `date`
-    the day, as 2026-01-31; `version` that of Foretune.
+    the day, as 2026-01-31; `version` that of Foretune; `tuned`: with the user's own settings, such as epochs or lr.
     """
 
     score: float
     seconds: float
     peak_memory_bytes: int
     promise: Promise | None = None
+    tuned: bool = False
     version: str = ""
     machine: str = ""
     date: str = ""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from foretune.backbones.base import Backbone
@@ -37,6 +37,7 @@ class Job:
     events_file: Path | None = None
     deadline: float | None = None  # on the clock of time.perf_counter: everything must be done by then
     closing: float = 0.0  # seconds that evaluation, baselines and saving take after training
+    tuned: dict[str, Any] = field(default_factory=dict)  # settings of learning that the user chose
 
     @property
     def train_store(self) -> Store:
