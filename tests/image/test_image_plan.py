@@ -22,7 +22,7 @@ def photos(tmp_path_factory):
 
 
 def test_a_score_is_forecast_and_the_fit_is_held_to_it(photos, network, tmp_path):
-    options = {"device": "cpu", "offline": True}
+    options = {"device": "cpu", "offline": True, "epochs": 1.0}
     plan = foretune.plan(
         photos, backbones=[str(network("test_resnet"))], strategies="linear-probe", **options
     )
@@ -32,7 +32,7 @@ def test_a_score_is_forecast_and_the_fit_is_held_to_it(photos, network, tmp_path
         assert any("frozen features" in text for text in choice.why)
         assert any("has been measured yet" in text for text in choice.why)  # of this backbone
     assert plan.labels["x2"]["low"] <= plan.labels["x2"]["value"] <= plan.labels["x2"]["high"]
-    model = foretune.fit(photos, plan=plan, output=tmp_path / "run", epochs=1.0, **options)
+    model = foretune.fit(photos, plan=plan, output=tmp_path / "run", **options)
     held = model.record["forecast"]
     assert held["score"]["forecast"] == plan.best.value and held["inside"] in (True, False)
 

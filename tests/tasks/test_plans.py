@@ -45,9 +45,9 @@ def test_every_candidate_has_its_costs(task, quick, sentences):
 
 def test_a_fit_follows_such_a_plan_and_says_that_there_was_no_score(quick, sentences, tmp_path):
     rows = rows_of("text-regression", sentences)
-    options = {"task": "text-regression", "device": "cpu", "offline": True}
+    options = {"task": "text-regression", "device": "cpu", "offline": True, "epochs": 1.0}
     plan = foretune.plan(rows, backbones=[quick["backbone"]], strategies="linear-probe", **options)
-    model = foretune.fit(rows, plan=plan, output=tmp_path / "run", epochs=1.0, **options)
+    model = foretune.fit(rows, plan=plan, output=tmp_path / "run", **options)
     held = model.record["forecast"]
     assert held["score"]["forecast"] is None and held["inside"] is None and held["seconds"]["forecast"] > 0
     assert "was not forecast" in (tmp_path / "run/report.html").read_text()
