@@ -7,6 +7,7 @@ import io
 import json
 import os
 import tomllib
+from collections import Counter
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -125,8 +126,15 @@ def class_weights(given: str) -> str | dict[str, float]:
 
 
 def _from_json(text: str, path: Path) -> dict[str, Any]:
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            again = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+            raise ConfigError(f"--class-weights {path}: {again!r} again. Name each label once.")
+        return found
+
     try:
-        found = json.loads(text)
+        found = json.loads(text, object_pairs_hook=once)
     except ValueError as error:
         raise ConfigError(f"--class-weights {path} is not valid JSON: {error}. Mend it.") from error
     if not isinstance(found, dict):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from foretune.data.coco import refuse_missing
 from foretune.data.columns import Columns
 from foretune.data.fingerprint import fingerprint
 from foretune.data.infer import infer_task
@@ -149,8 +150,12 @@ def metric_of(recipe: Recipe, task: Task) -> str:
 def readable(
     kind: type[Task], table: pd.DataFrame, columns: Columns, skip: bool, where: str
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Return the table without the rows of broken pictures or sounds, where they are to be skipped, and a warning."""
+    """Return the table without the rows of broken pictures or sounds, where they are to be skipped, and a warning.
+
+    Raises DataError where pictures of a COCO file are missing and are not to be skipped.
+    """
     if not skip or kind.modality == "text":
+        refuse_missing(table)
         return table, []
     from foretune.data.broken import without_broken
 

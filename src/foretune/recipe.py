@@ -171,13 +171,22 @@ def _coerce(name: str, value: Any, kind: str) -> Any:
     wanted += [key for key in ("None", "dict") if key in kind and key not in wanted]
     types = tuple(kind_ for key in wanted for kind_ in allowed[key])
     if not isinstance(value, types) or (isinstance(value, bool) and "bool" not in wanted):
-        raise ConfigError(f"Recipe entry {name} = {value!r} is of the wrong type; expected {kind}.")
+        raise ConfigError(
+            f"Recipe entry {name} = {value!r} is of the wrong type; expected {_in_words(wanted)}."
+        )
     if isinstance(value, list):
         return tuple(value)
     if name == "class_weights" and isinstance(value, dict):  # NumPy's numbers, as counts give them
         return {label: weight.item() if isinstance(weight, Number) and hasattr(weight, "item") else weight
                 for label, weight in value.items()}  # fmt: skip
     return float(value) if "float" in wanted and isinstance(value, int) else value
+
+
+def _in_words(kinds: list[str]) -> str:
+    """Return what values of these kinds are called, those that a recipe's file can hold."""
+    words = {"str": "text", "float": "a number", "int": "a whole number", "bool": "true or false", "dict": "a table",
+             "tuple": "a list"}  # fmt: skip
+    return " or ".join(words[kind] for kind in kinds if kind in words)
 
 
 def _known(entries: dict[str, Any], where: str = "recipe") -> None:

@@ -122,6 +122,7 @@ def test_class_weights_words(word: str) -> None:
         ("w.toml", "good", "not valid TOML"),
         ("w.csv", "good,1,2", "line 1: 3 cells"),
         ("w.csv", "good,1\ngood,2", "line 2: 'good' again"),
+        ("w.json", '{"good": 1, "bad": 2, "good": 3}', "'good' again. Name each label once"),
     ],
 )
 def test_class_weights_errors(tmp_path: Path, name: str, text: str, message: str) -> None:

@@ -72,6 +72,13 @@ def test_wrong_types_are_named(name, value):
         Recipe(**{name: value})
 
 
+def test_wrong_types_are_told_in_words():
+    with pytest.raises(ConfigError, match=r"epochs = 'three' is of the wrong type; expected a number\.$"):
+        Recipe(epochs="three")
+    with pytest.raises(ConfigError, match=r"expected text or a table\.$"):
+        Recipe(class_weights=3)
+
+
 ABOVE = dict.fromkeys(("epochs", "lr", "clip_norm"), (1, 1e-12, 0, -1))
 ABOVE |= dict.fromkeys(("batch_tokens", "micro_tokens", "max_tokens"), (1, 4096, 0, -1))
 ABOVE |= dict.fromkeys(("seed", "patience"), (0, 3, -1, -1))

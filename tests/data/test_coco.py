@@ -2,11 +2,12 @@
 
 import gzip
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from foretune.data.coco import check_coco_sizes, coco_file, looks_like_coco, read_coco
+from foretune.data.coco import check_coco_sizes, coco_file, looks_like_coco, read_coco, refuse_missing
 from foretune.data.infer import infer_task
 from foretune.data.read import read_table
 from foretune.errors import DataError
@@ -175,7 +176,7 @@ IMAGE_1 = {"id": 1, "file_name": "1.png"}
         ({"annotations": [{"id": 1, "image_id": 1, "category_id": 3}]}, "annotation number 1 lacks one of"),
         ({"annotations": [box(1, [1], 1, 1, 2, 2)]}, "annotation number 1 lacks one of"),
         ({"images": [IMAGE_1, IMAGE_1]}, "image id 1 more than once"),
-        ({"images": [IMAGE_1, {"id": 2, "file_name": "x.png"}]}, "1 picture of 2 not found: x.png (id 2)"),
+        ({"images": [{"id": 2, "file_name": "x.png"}]}, "1 picture of 1 not found: x.png (id 2)"),
         ({"images": [{"id": 2}]}, "image number 1 lacks one of id, file_name"),
         ({"images": []}, "lists no images"),
         ({"categories": []}, "lists no categories"),
@@ -187,6 +188,16 @@ IMAGE_1 = {"id": 1, "file_name": "1.png"}
 def test_inconsistencies_are_named(tmp_path, changes, expected):
     file = write(tmp_path, [], **changes)
     assert expected in refused(file) and str(file) in refused(file)
+
+
+def test_missing_pictures_are_named_wherever_they_stand(tmp_path):
+    gone = {"id": 2, "file_name": "x.png"}
+    file = write(tmp_path, [box(1, 2, 50, 1, 2, 2), box(2, 1, 1, 1, 2, 2)], images=[gone, IMAGE_1])
+    table = read_coco(file)
+    assert table["id"].tolist() == [2, 1] and Path(table["path"][1]).is_file()
+    with pytest.raises(DataError, match=r"1 picture of 2 not found: x\.png \(id 2\)\. .* with --skip-broken"):
+        refuse_missing(table)
+    refuse_missing(read_coco(write(tmp_path, [])))
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1, 2]"])

@@ -73,6 +73,7 @@ def test_ticks_span_the_range_in_few_round_steps(low: float, span: float) -> Non
 
 
 def test_ticks_of_a_point_and_numbers() -> None:
+    assert ticks(0, 0)[0] == 0 and ticks(0, 0)[-1] == 1  # a score that is always 0 is none of -1
     assert len(ticks(3, 3)) >= 2 and len(ticks(0, 0)) >= 2
     assert [number(v) for v in (0.05, 1500, 20_000, 1_500_000, 2e9, 0)] == [
         "0.05",

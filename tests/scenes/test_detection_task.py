@@ -237,3 +237,25 @@ def test_nothing_stays_behind_on_the_cpu(head, boxes_table, network, options, el
     model = foretune.fit(boxes_table, output=tmp_path / "run", **given)
     assert next(model.backbone.model.parameters()).device == elsewhere
     assert model.predict(boxes_table["path"].tolist()[:2])
+
+
+def test_missing_pictures_are_named_or_skipped(painted, network, tmp_path):
+    content = json.loads((painted / "annotations.json").read_text())
+    content["images"] = [
+        {**image, "file_name": "gone.png"} if number == 3 else image
+        for number, image in enumerate(content["images"])
+    ]
+    file = painted / "some_missing.json"
+    file.write_text(json.dumps(content))
+    given = {"backbone": network(), "epochs": 1, "batch_tokens": 8, "device": "cpu", "offline": True}
+    try:
+        with pytest.raises(DataError, match=r"1 picture of \d+ not found: gone\.png .* --skip-broken"):
+            foretune.fit(file, output=tmp_path / "run", **given)
+        model = foretune.fit(file, output=tmp_path / "run", skip_broken=True, **given)
+        with pytest.raises(DataError, match="--skip-broken"):
+            model.evaluate(file)
+        assert model.evaluate(file, skip_broken=True)["map"]["value"] >= 0
+    finally:
+        file.unlink()
+    assert sum(model.record["data"]["sizes"].values()) == len(content["images"]) - 1
+    assert any("1 picture of" in text and "left out" in text for text in model.record["warnings"])

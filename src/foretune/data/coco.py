@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 Record = dict[str, Any]
 _HEAD_BYTES = 4096
+_TRIED = 20  # pictures that are looked for to find their folder
+_ANY_SIZE = 10**9  # pixels of a side
 _TOP_KEYS = re.compile(rb'"(images|annotations|categories|licenses)"\s*:')
 #: Other annotations that COCO keeps beside its boxes.
 _OTHER_KINDS = ("captions", "person_keypoints", "stuff", "panoptic")
@@ -44,9 +46,9 @@ def read_coco(path: str | os.PathLike[str], split: str = "train") -> pd.DataFram
     Columns: `path` (absolute), `boxes` (list of (x, y, width, height) in pixels, within the picture),
     `labels` (their category names), `id`, `width`, `height`, and `crowd_boxes`, `crowd_labels` of boxes
     around many objects at once (`iscrowd`). `attrs`: format "coco", media "image", labels (all category
-    names in order), warnings (what was clipped or left out).
-    Raises DataError, naming ids, for missing or doubled pictures, annotations of unknown pictures or
-    categories, and boxes that cannot be (`clean_boxes`).
+    names in order), warnings (what was clipped or left out), and missing, in words, where some of the pictures are
+    not there (`refuse_missing`). Raises DataError, naming ids, where no picture is found, for doubled ones, annotations
+    of unknown pictures or categories, and boxes that cannot be (`clean_boxes`).
     """
     source = Path(path).expanduser().absolute()
     file = coco_file(source, split) if source.is_dir() else source
@@ -65,11 +67,13 @@ def coco_table(content: Record, file: Path, split: str = "train") -> pd.DataFram
 
     file = file.expanduser().absolute()
     names = _categories(content["categories"], file)
-    images = _images(content["images"], file, split)
+    images, missing = _images(content["images"], file, split)
     found = content.get("annotations") or []
     rows, warnings = _rows(found, images, names, file)
     table = pd.DataFrame(rows)
     table.attrs.update(format="coco", media=IMAGE, labels=list(names.values()), warnings=list(warnings))
+    if missing is not None:
+        table.attrs["missing"] = missing
     return table
 
 
@@ -146,31 +150,49 @@ def _categories(records: Sequence[Record], file: Path) -> dict[Any, str]:
     return dict(zip((record["id"] for record in records), names, strict=True))
 
 
-def _images(records: Sequence[Record], file: Path, split: str) -> dict[Any, Record]:
-    """Return path, width and height of the pictures by id; sizes that the file lacks are looked up."""
+def refuse_missing(table: pd.DataFrame) -> None:
+    """Raise DataError where pictures of a COCO table are missing."""
+    if "missing" in table.attrs:
+        raise DataError(f"{table.attrs['missing']} Or leave them out with --skip-broken.")
+
+
+def _images(records: Sequence[Record], file: Path, split: str) -> tuple[dict[Any, Record], str | None]:
+    """Return path, width and height of the pictures by id, and which are missing, in words.
+
+    Sizes that the file lacks are looked up; missing pictures have room for any box.
+    """
     _need(records, ("id", "file_name"), "image", file)
     if not records:
         raise DataError(f"{file} lists no images.")
     _unique([record["id"] for record in records], "image id", file)
-    base = _base(file, str(records[0]["file_name"]), split)
+    base = _base(file, [str(record["file_name"]) for record in records[:_TRIED]], split)
     images: dict[Any, Record] = {r["id"]: {"path": os.path.join(base, str(r["file_name"]))} for r in records}  # noqa: PTH118
-    missing = [key for key, image in images.items() if not os.path.isfile(image["path"])]  # noqa: PTH113
+    missing = {key for key, image in images.items() if not os.path.isfile(image["path"])}  # noqa: PTH113
+    said = None
     if missing:
-        first = listed([f"{Path(images[key]['path']).name} (id {key})" for key in missing], 3)
-        raise DataError(
+        first = listed(
+            [f"{Path(i['path']).name} (id {key})" for key, i in images.items() if key in missing], 3
+        )
+        said = (
             f"{file}: {counted(len(missing), 'picture')} of {len(images):,} not found: {first}. Looked in "
             f"{base}; expected them beside the json file or in the folder images."
         )
-    for record, size in zip(records, _sizes(records, images), strict=True):
+    if said is not None and len(missing) == len(images):
+        raise DataError(said)
+    for record, size in zip(records, _sizes(records, images, missing), strict=True):
         images[record["id"]].update(width=int(size[0]), height=int(size[1]))
-    return images
+    return images, said
 
 
-def _sizes(records: Sequence[Record], images: dict[Any, Record]) -> NDArray[np.int64]:
+def _sizes(
+    records: Sequence[Record], images: dict[Any, Record], missing: Collection[Any]
+) -> NDArray[np.int64]:
     sizes = np.array(
         [[_positive(record.get("width")), _positive(record.get("height"))] for record in records],
         dtype=np.int64,
     )
+    gone = np.array([record["id"] in missing for record in records])
+    sizes[gone] = _ANY_SIZE
     unknown = np.flatnonzero((sizes == 0).any(axis=1)).tolist()
     sizes[unknown] = image_sizes([images[records[row]["id"]]["path"] for row in unknown])
     return sizes
@@ -180,15 +202,15 @@ def _positive(value: object) -> int:
     return int(value) if isinstance(value, int | float) and 1 <= value < 1e9 else 0
 
 
-def _base(file: Path, name: str, split: str) -> Path:
-    """Return the folder in which the first picture lies: beside the json, in images, or in its split's."""
+def _base(file: Path, first: Sequence[str], split: str) -> Path:
+    """Return the folder in which one of the first pictures lies: beside the json, in images, or in its split's."""
     here, above = file.parent, file.parent.parent
     subset = file.stem.split("_")[-1]  # instances_train2017
     part = next(iter(sorted(_splits_in(file.stem))), split_name(split) or split)
     parts = dict.fromkeys((subset, split, *SPLITS.get(part, ())))
     inside = ["", "images", *parts, *(f"images/{part}" for part in parts)]
     places = [folder / name for folder in (here, above) for name in inside]
-    return next((place for place in places if (place / name).is_file()), here)
+    return next((place for place in places if any((place / name).is_file() for name in first)), here)
 
 
 def _rows(

@@ -64,7 +64,10 @@ def inspect_data(
 def _content(table: pd.DataFrame, columns: Columns, task: str, name: str) -> dict[str, Any]:
     """Return the numbers about texts and labels, as far as the task has such."""
     labelled = columns if task in CLASSIFYING else replace(columns, target=None)
-    warnings = list(table.attrs.get("warnings", ()))
+    warnings = [
+        *table.attrs.get("warnings", ()),
+        *(table.attrs[key] for key in ("missing",) if key in table.attrs),
+    ]
     if media_of(table[[columns.text]]) is not None:
         classes = (
             {}

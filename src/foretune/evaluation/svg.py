@@ -63,12 +63,13 @@ def _pace(raw: float) -> float:
 
 
 def spread(low: float, high: float) -> tuple[float, float]:
-    """Return the range, widened where it is a point or too narrow for floating point to divide."""
+    """Return the range, widened where it is a point or too narrow for floating point to divide: 0 alone to 1."""
     size = max(abs(low), abs(high))
     if high - low > max(1e-9 * size, 1e-100):
         return low, high
-    pad = 0.1 * size if size > 1e-100 else 1.0
-    return low - pad, high + pad
+    if size <= 1e-100:
+        return 0.0, 1.0
+    return low - 0.1 * size, high + 0.1 * size
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
