@@ -1,5 +1,7 @@
 """Cells of several values: numpy arrays, and translations in one column."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -57,6 +59,27 @@ def test_other_names_stay():
 def test_lists_written_as_text(cells, found):
     table = pd.DataFrame({"text": ["a b"] * len(cells), "labels": cells})
     assert [None if cell is None else cell for cell in with_lists(table)["labels"].tolist()] == found
+
+
+SQUAD = {"text": ["it's", "好"], "answer_start": [1, 20]}
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        json.dumps(SQUAD),
+        str(SQUAD),
+        str({name: np.array(items, dtype=object) for name, items in SQUAD.items()}),
+        str({"text": np.array(SQUAD["text"], dtype=object), "answer_start": np.array([1, 20])}),
+    ],
+)
+def test_dicts_written_as_text_in_columns_of_dicts(written):
+    table = pd.DataFrame({"answers": [written, None], "text": [written, "b"], "labels": [written, written]})
+    found = with_lists(table)
+    assert found["answers"].tolist() == [SQUAD, None]
+    assert found[["text", "labels"]].equals(table[["text", "labels"]])  # may be what is to be learnt from
+    mixed = pd.DataFrame({"answers": [written, "plain"]})
+    assert with_lists(mixed).equals(mixed)
 
 
 @pytest.mark.parametrize(

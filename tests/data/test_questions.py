@@ -41,6 +41,12 @@ def test_layouts(cell):
     assert read([cell]).answers == [[(2, "kea")]]
 
 
+@pytest.mark.parametrize("cell", [1989, 1989.0, "1989"])
+def test_numbers_are_answers(cell):
+    table = pd.DataFrame({"question": ["When?"], "context": ["In 1989 it fell."], "answers": [cell]})
+    assert read_questions(table, COLUMNS).answers == [[(3, "1989")]]
+
+
 @pytest.mark.parametrize("cell", [[], None, "", {"text": [], "answer_start": []}])
 def test_no_answer_is_counted(cell):
     found = read([cell, "kea"])
@@ -74,7 +80,7 @@ def test_answers_that_do_not_occur():
 
 
 @pytest.mark.parametrize(
-    "cell", [3, [["kea", 2]], [{"answer_start": 2}], {"text": ["kea"], "answer_start": []}]
+    "cell", [True, [["kea", 2]], [{"answer_start": 2}], {"text": ["kea"], "answer_start": []}]
 )
 def test_unreadable_cells(cell):
     found = message(["kea", cell])

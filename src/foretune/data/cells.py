@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _TOUCHING = re.compile(r"""['"]\s+['"]""")
+_ARRAY = re.compile(r"array\((\[.*?\])(?:,\s*dtype=\w+)?\)", re.DOTALL)
+#: Columns that the hub's sets keep dicts in; dicts elsewhere may be texts.
+_OF_DICTS = ("answers", "answer", "translation", "objects")
 
 
 def is_list(value: object) -> bool:
@@ -34,23 +37,29 @@ def plain_cells(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def with_lists(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a table of strings with columns of nothing but lists, as JSON or Python writes them, turned into lists."""
+    """Return a table of strings with columns of nothing but lists, as JSON or Python writes them, turned into lists.
+
+    Likewise dicts, in columns that are called as those of the hub's sets (`answers`, `translation`, `objects`).
+    """
     for column in frame.columns:
-        lists = _lists(frame[column].tolist())
+        dicts = str(column).strip().casefold() in _OF_DICTS
+        lists = _read_cells(frame[column].tolist(), _list_in)
+        if lists is None and dicts:
+            lists = _read_cells(frame[column].tolist(), _dict_in)
         if lists is not None:
             frame = frame.assign(**{str(column): _series(lists, frame)})
     return frame
 
 
-def _lists(cells: Sequence[Any]) -> list[Any] | None:
-    """Return the lists that strings hold, or None as soon as one holds none; missing cells stay."""
+def _read_cells(cells: Sequence[Any], read: Callable[[str], Any]) -> list[Any] | None:
+    """Return what strings hold by `read`, or None as soon as one holds nothing; missing cells stay."""
     if all(is_missing(cell) for cell in cells):
         return None
     found: list[Any] = []
     for cell in cells:
         if is_missing(cell):
             found.append(None)
-        elif (items := _list_in(str(cell).strip())) is not None:
+        elif (items := read(str(cell).strip())) is not None:
             found.append(items)
         else:
             return None
@@ -66,11 +75,26 @@ def _list_in(text: str) -> list[Any] | None:
         pass
     if _TOUCHING.search(text):  # as NumPy prints arrays; Python would make one string of two
         return None
+    items = _literal(text)
+    return items if isinstance(items, list) else None
+
+
+def _dict_in(text: str) -> dict[Any, Any] | None:
+    """Return the dict that a string holds as JSON or as Python writes it, with NumPy's arrays, too; None: none."""
+    if not (text.startswith("{") and text.endswith("}")):
+        return None
     try:
-        items = ast.literal_eval(text)
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = _literal(_ARRAY.sub(r"\1", text))
+    return found if isinstance(found, dict) else None
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return None
-    return items if isinstance(items, list) else None
 
 
 def unnested(frame: pd.DataFrame) -> pd.DataFrame:

@@ -88,6 +88,8 @@ def _cell(cell: Any) -> list[_Found] | None:
         return []
     if isinstance(cell, str):
         return [(None, cell)]
+    if isinstance(cell, int | float) and not isinstance(cell, bool):  # such as a year; beside gaps 1989.0
+        return [(None, str(int(cell)) if float(cell).is_integer() else str(cell))]
     if isinstance(cell, dict):
         return _from_dict(cell)
     if not is_list(cell):
