@@ -37,7 +37,7 @@ def _esc10(fold: int) -> Case:
 
 
 CASES = (
-    Case("conll2003", "words", "f1", "minilm-l6", "peer_text.words", Cut(2000, 400, 1000, 3), Cut()),
+    Case("conll2003", "words", "f1", "minilm-l6", "peer_text.words", Cut(2000, 400, 1000, 3), Cut(epochs=2)),
     Case("cluener", "spans", "f1", "roformer-zh-small", "peer_text.characters", Cut(600, 100, 400, 3), Cut()),
     Case(
         "squad", "answer", "f1", "minilm-l6", "peer_text.questions", Cut(250, 40, 150, 2), Cut(epochs=2),
