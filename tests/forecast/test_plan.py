@@ -158,8 +158,12 @@ def _no_parts(values):
     values["candidates"][0]["parts"] = None
 
 
+def _tuned_list(values):
+    values["tuned"] = ["epochs"]
+
+
 @pytest.mark.parametrize(
-    "change", [_no_candidate, _of_numbers, _score_list, _score_text, _seconds_text, _no_parts]
+    "change", [_no_candidate, _of_numbers, _score_list, _score_text, _seconds_text, _no_parts, _tuned_list]
 )
 def test_a_plan_changed_by_hand_is_refused_before_a_fit(plan, change):
     values = json.loads(json.dumps(plan.to_json()))

@@ -64,10 +64,9 @@ def inspect_data(
 def _content(table: pd.DataFrame, columns: Columns, task: str, name: str) -> dict[str, Any]:
     """Return the numbers about texts and labels, as far as the task has such."""
     labelled = columns if task in CLASSIFYING else replace(columns, target=None)
-    warnings = [
-        *table.attrs.get("warnings", ()),
-        *(table.attrs[key] for key in ("missing",) if key in table.attrs),
-    ]
+    warnings = list(table.attrs.get("warnings", ()))
+    if "missing" in table.attrs:  # pictures of a COCO file
+        warnings.append(table.attrs["missing"])
     if media_of(table[[columns.text]]) is not None:
         classes = (
             {}

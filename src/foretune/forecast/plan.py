@@ -88,9 +88,7 @@ class Plan:
     sizes: dict[str, int]
     held_out: str  # the part that the score is expected on: test or dev
     held_out_rows: int | None = None  # most rows that were split off for a part, as in the recipe
-    tuned: dict[str, Any] = field(
-        default_factory=dict
-    )  # the recipe's settings of learning that are not the defaults
+    tuned: dict[str, Any] = field(default_factory=dict)  # `Recipe.tuned` of what was planned
 
     @property
     def best(self) -> Choice:
@@ -132,6 +130,8 @@ class Plan:
             names = (name for name in cls.__dataclass_fields__ if name != "candidates")
             rest = {name: values[name] for name in names if name in values}
             found = cls(candidates=candidates, **(rest | {"advice": tuple(values["advice"])}))
+            if not isinstance(found.tuned, dict):
+                raise TypeError(f"tuned is {found.tuned!r}, no settings by name")
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"{where} is damaged ({error}). Make it anew with `foretune plan`.") from error
         if values.get("best", values["candidates"][0]) != values["candidates"][0]:
