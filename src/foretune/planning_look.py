@@ -58,7 +58,8 @@ def look(
     with threadpool_limits(1, user_api="blas"):  # small products: more threads only wait for each other
         found = measure(matrix, sample.targets, metric=metric, seed=recipe.seed)
         last = probe_score(matrix[:, -1:], sample.targets, metric=metric, seed=recipe.seed)
-    numbers = found.numbers | {"probe_last": last.value}  # what the top layer hides, fine-tuning brings out
+    # What the top layer hides, and characters without a token, fine-tuning brings out.
+    numbers = found.numbers | {"probe_last": last.value, "unknown": store.cuts.unknown_share}
     judged = layer_features(matrix, found.probe.layer)
     return Look(numbers, float(store.lengths.mean()), backbone.fingerprint(), found.curve, rows, judged)
 

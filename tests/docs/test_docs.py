@@ -130,6 +130,7 @@ def test_the_readme_runs(place):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 def test_the_guide_runs_and_names_what_a_run_leaves(place):
     run_document("docs/guide.md", place)
     result = json.loads((place / "result.json").read_text(encoding="utf-8").splitlines()[-1])
@@ -144,6 +145,7 @@ def test_the_guide_runs_and_names_what_a_run_leaves(place):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 def test_the_tasks_page_runs_and_tells_what_comes_out(place):
     run_document("docs/tasks.md", place)
     records = [json.loads(file.read_text(encoding="utf-8")) for file in place.glob("runs/*/foretune.json")]
@@ -183,6 +185,7 @@ def test_make_demo_is_the_readmes_first_fit():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 def test_make_demo_runs(place):
     run(["foretune", *demo_command()[1:]], place)
     assert (place / "runs/demo/foretune.json").exists()

@@ -160,6 +160,9 @@ def test_few_held_out_examples_widen_the_interval(model) -> None:
     assert widths == sorted(widths) and widths[2] > 1.5 * widths[0]
     assert any("50 held-out examples" in line for line in model.predict(candidate(n_test=50)).why)
     assert not any("held-out" in line for line in model.predict(candidate(n_test=2000)).why)
+    some, few = ({"probe": 0.75, "unknown": share} for share in (0.6, 0.01))
+    assert "60 % of the tokens are unknown to this backbone." in model.predict(candidate(predictors=some)).why
+    assert not any("unknown" in line for line in model.predict(candidate(predictors=few)).why)
 
 
 def test_more_scattered_outcomes_make_wider_intervals(model) -> None:
@@ -374,6 +377,7 @@ def test_covariates_and_their_scaling_by_hand() -> None:
     assert found["probe"] == logit(0.8, 100) and found["examples"] == math.log(100)
     assert found["layers"] == logit(0.7, 100) - logit(0.8, 100) < 0 < found["pilot"]
     assert covariates(candidate(n=0, predictors={"probe": 0.8})).keys() == {"probe", "examples"}
+    assert covariates(candidate(predictors={"probe": 0.8, "unknown": 0.6}))["unknown"] == 0.6
     both = [
         candidate(n=n, strategy=s, predictors={"probe": 0.8}) for n, s in ((100, "full"), (10_000, "lora"))
     ]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from foretune.forecast.records import Candidate
 
 Z90 = 1.6448536269514722
+MANY_UNKNOWN = 0.05  # of the tokens
 WORTH_SAYING = 0.5  # points; less is not put into words
 
 
@@ -45,6 +46,9 @@ def _probe(candidate: Candidate, value: float) -> Iterator[str]:
         yield f"{candidate.strategy} should end {_points(gain, 'above', 'below')} the probe."
     else:
         yield f"{candidate.strategy} should end where the probe does."
+    unknown = candidate.predictors.get("unknown", 0.0)
+    if unknown > MANY_UNKNOWN:
+        yield f"{_percent(unknown)} of the tokens are unknown to this backbone."
     if "pilot" in candidate.predictors:
         yield f"A short fine-tuning on a part of the data reached {_percent(candidate.predictors['pilot'])}."
 
