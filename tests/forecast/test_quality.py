@@ -9,7 +9,14 @@ import pytest
 from scipy.stats import kendalltau
 
 from foretune.errors import DataError
-from foretune.forecast.features import Names, Scaling, covariates, logit, sampling_variance
+from foretune.forecast.features import (
+    Names,
+    Scaling,
+    anchor_variance,
+    covariates,
+    logit,
+    sampling_variance,
+)
 from foretune.forecast.ledger import Candidate, Outcome
 from foretune.forecast.quality import QualityModel
 
@@ -369,6 +376,11 @@ def test_logits_are_finite_and_their_variance_is_that_of_draws() -> None:
     drawn = [logit(k / n, n) for k in rng.binomial(n, p, 4000)]
     assert np.mean(drawn) == pytest.approx(math.log(4), abs=0.01)
     assert np.var(drawn) == pytest.approx(sampling_variance(p, n), rel=0.08)
+
+
+def test_the_probe_of_few_examples_is_uncertain() -> None:
+    few, many = (candidate(predictors={"probe": 0.8}, n=n) for n in (100, 1600))
+    assert anchor_variance(few) == sampling_variance(0.8, 100) > 10 * anchor_variance(many)
 
 
 def test_covariates_and_their_scaling_by_hand() -> None:

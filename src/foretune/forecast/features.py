@@ -62,6 +62,11 @@ def anchor(candidate: Candidate) -> float:
     return logit(probe, candidate.n)
 
 
+def anchor_variance(candidate: Candidate) -> float:
+    """Return the variance of the anchor: chance decides which examples there are to cross-validate the probe on."""
+    return sampling_variance(candidate.predictors[ANCHOR], candidate.n)
+
+
 def covariates(candidate: Candidate) -> dict[str, float]:
     """Return the numbers that are there, on scales on which effects add up. Raises DataError without a probe."""
     given, start = candidate.predictors, anchor(candidate)

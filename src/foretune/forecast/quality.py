@@ -20,6 +20,7 @@ from foretune.forecast.features import (
     Names,
     Scaling,
     anchor,
+    anchor_variance,
     logit,
     sampling_variance,
     usable,
@@ -41,6 +42,7 @@ BLOCKS = (
     Block("backbone", 0.2, by=("backbone",)),
     Block("backbone and strategy", 0.1, by=("backbone", "strategy")),
     Block("data", 0.2, by=("data",)),
+    Block("data and examples", 0.1, by=("data",), slopes=("examples",)),
     Block("data and strategy", 0.2, by=("data", "strategy")),
     Block("data and backbone", 0.1, by=("data", "backbone")),
 )
@@ -85,7 +87,7 @@ class QualityModel:
         mine = np.arange(len(known)) >= len(ours)
         rows = scaling.rows(known, mine, names)
         targets = np.array([logit(o.score, o.n_test) - anchor(o) for o in known])
-        noise = np.array([sampling_variance(o.score, o.n_test) for o in known])
+        noise = np.array([sampling_variance(o.score, o.n_test) + anchor_variance(o) for o in known])
         model = fit_mixed((*BLOCKS, OWN) if own else BLOCKS, rows, targets, noise)
         folds, residuals = _cross_fit(model, rows, targets, noise)
         return cls(model, scaling, names, mine, folds, residuals, level)
@@ -105,7 +107,8 @@ class QualityModel:
         centre = self.model.predict(rows)[0]
         values = _share(starts + centre)
         noise = np.array([
-            sampling_variance(value, max(c.n_test, 1)) for value, c in zip(values, candidates, strict=True)
+            sampling_variance(value, max(c.n_test, 1)) + anchor_variance(c)
+            for value, c in zip(values, candidates, strict=True)
         ])  # fmt: skip
         low, high = self._intervals(rows, noise)
         lows, highs = _share(starts + np.minimum(low, centre)), _share(starts + np.maximum(high, centre))
