@@ -56,8 +56,8 @@ def test_fit_follows_the_file(plan, invoke, table, tmp_path: Path):
     made = plan("--output", tmp_path / "plan.json", "--budget", "30s")
     assert made.exit_code == 0 and f"--plan {tmp_path / 'plan.json'}" in " ".join(made.stderr.split())
     result = invoke(
-        "fit", table, "--plan", tmp_path / "plan.json", "--output", tmp_path / "run", "--epochs", "2", "--offline",
-        "--precision", "fp32", "--json",
+        "fit", table, "--plan", tmp_path / "plan.json", "--output", tmp_path / "run", "--offline", "--precision", "fp32",
+        "--json",
     )  # fmt: skip
     assert result.exit_code == 0, result.stderr
     assert result.last["strategy"] == "linear-probe"
@@ -96,7 +96,7 @@ def test_the_ledger_tells_what_was_forecast(plan, invoke, table, tmp_path: Path,
     monkeypatch.setenv("FORETUNE_LEDGER", str(tmp_path / "ledger.jsonl"))
     assert "is empty" in invoke("ledger").stdout
     plan("--output", tmp_path / "plan.json", "--strategies", "linear-probe", "--quiet")
-    given = ("--epochs", "2", "--offline", "--precision", "fp32", "--quiet")
+    given = ("--offline", "--precision", "fp32", "--quiet")
     fitted = invoke("fit", table, "--plan", tmp_path / "plan.json", "--output", tmp_path / "run", *given)
     assert fitted.exit_code == 0 and "90 % interval" in fitted.stdout
     shown = invoke("ledger")
