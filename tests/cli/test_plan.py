@@ -56,8 +56,8 @@ def test_fit_follows_the_file(plan, invoke, table, tmp_path: Path):
     made = plan("--output", tmp_path / "plan.json", "--budget", "30s")
     assert made.exit_code == 0 and f"--plan {tmp_path / 'plan.json'}" in " ".join(made.stderr.split())
     result = invoke(
-        "fit", table, "--plan", tmp_path / "plan.json", "--output", tmp_path / "run", "--offline", "--precision", "fp32",
-        "--json",
+        "fit", table, "--plan", tmp_path / "plan.json", "--output", tmp_path / "run", "--offline",
+        "--precision", "fp32", "--json",
     )  # fmt: skip
     assert result.exit_code == 0, result.stderr
     assert result.last["strategy"] == "linear-probe"
