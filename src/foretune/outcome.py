@@ -150,7 +150,7 @@ def _entry(model: Model, job: Job, prepared: Prepared, choice: Choice | None) ->
         metric=job.metric, n_test=len(held_out[1]), predictors=known.get("predictors", {}),
         score=record["metrics"][held_out[0]][job.metric]["value"], seconds=_own_seconds(record),
         peak_memory_bytes=record["train"]["peak_memory_bytes"], promise=promise,
-        tuned=bool(job.tuned.keys() - set(CUTS)), version=foretune.__version__,
+        tuned=bool(job.tuned.keys() - CUTS), version=foretune.__version__,
         machine=_machine(job), date=datetime.now(UTC).date().isoformat(),
     )  # fmt: skip
 

@@ -61,18 +61,12 @@ def advice(ordered: Sequence[Choice], prepared: Prepared) -> list[str]:
 
 def unused(timer: Timer, target_score: float | None) -> list[str]:
     """Return sentences on what was asked and does not count in the forecast of scores."""
-    own = sorted(timer.recipe.tuned().keys() - set(CUTS))
-    if not timer.forecasts:
-        return (
-            []
-            if target_score is None
-            else ["No score is forecast here, so none can say what labels a target needs."]
-        )
-    return (
-        [f"Scores are forecast for the default settings; {', '.join(own)}: in time and memory only."]
-        if own
-        else []
-    )
+    own = sorted(timer.recipe.tuned().keys() - CUTS)
+    if timer.forecasts and own:
+        return [f"Scores are forecast for the default settings; {', '.join(own)}: in time and memory only."]
+    if not timer.forecasts and target_score is not None:
+        return ["No score is forecast here, so none can say what labels a target needs."]
+    return []
 
 
 def not_told_apart(ordered: Sequence[Choice]) -> list[Choice]:

@@ -19,8 +19,8 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 TRUNCATIONS = ("head", "tail", "head+tail")
 CACHES = ("bf16", "fp32", "off")
 TRACKERS = ("tensorboard", "mlflow")
-#: What a fit learns from its rows depends on these; left alone they are Foretune's to choose.
 CUTS = ("max_tokens", "truncation")  # a forecast sees texts cut the same way
+#: What a fit learns from its rows depends on these; left alone they are Foretune's to choose.
 TUNED = (
     "epochs", "lr", "layer_decay", "warmup", "weight_decay", "clip_norm", "dropout", "batch_tokens", "class_weights",
     "patience", "options", *CUTS,
