@@ -208,9 +208,22 @@ def table(rows: list[dict[str, Any]]) -> str:
             f"{name}: median error {np.median(size):.1%}, worst {size.max():.1%}, mean signed {np.mean(found):+.1%}, "
             f"{np.mean(size <= 0.15):.0%} within 15 %, over {len(rows)} fits"
         )
+    known = np.abs([known_steps(row) / row["actual"]["seconds"] - 1 for row in rows])
+    lines.append(
+        f"seconds, were it known when training stops: median error {np.median(known):.1%}, worst {known.max():.1%}, "
+        f"{np.mean(known <= 0.15):.0%} within 15 %; {sum(row['actual']['stopped_early'] for row in rows)} stopped early"
+    )
     spent = [row["forecast"]["spent"] / row["actual"]["seconds"] for row in rows]
     lines.append(f"time of a forecast as a share of the fit's: median {np.median(spent):.0%}")
     return "\n".join(lines)
+
+
+def known_steps(row: dict[str, Any]) -> float:
+    """Return the forecast of seconds, its training and validation scaled to the steps that were taken."""
+    predicted = row["forecast"]
+    share = row["actual"]["steps"] / predicted["steps"]
+    scaled = predicted["parts"]["training"] + predicted["parts"]["validation"]
+    return predicted["seconds"] + (share - 1) * scaled
 
 
 def read(path: Path) -> list[dict[str, Any]]:

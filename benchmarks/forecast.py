@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -21,8 +22,9 @@ from typing import Any
 
 import numpy as np
 
+from foretune.forecast.features import anchor_variance, logit, sampling_variance
 from foretune.forecast.ledger import Outcome, latest, write_shipped
-from foretune.forecast.quality import Forecast, QualityModel
+from foretune.forecast.quality import Z90, Forecast, QualityModel
 from ledger import SETS
 from tally import Tally, mean
 
@@ -124,6 +126,12 @@ def judge(lines: Sequence[Line], learn_from: Collection[int] = ()) -> dict[str, 
         "sets": {name: tally.result() for name, tally in sets.items()},
         "sizes": {name: tally.result() for name, tally in sizes.items()},
         "ceiling": measured_again([line.outcome for line in lines]),
+        "chance": {
+            f"{size} rows" if size else "all": left_to_chance(
+                [line.outcome for line in lines if size in (0, line.size)]
+            )
+            for size in (0, *sorted({line.size for line in lines}))
+        },
         "cost": cost_share(lines),
     }
 
@@ -219,6 +227,21 @@ def measured_again(outcomes: Sequence[Outcome], draws: int = 100) -> dict[str, f
     return {"tau": mean(tally.taus), "half_width": float(np.quantile(misses, 0.9)), "error": mean(misses)}
 
 
+def left_to_chance(outcomes: Sequence[Outcome]) -> float:
+    """Return the mean half-width of 90 % intervals about forecasts that err by nothing but the draw of rows.
+
+    The rows are those that the score is measured on, and those that the probe, from which a forecast starts, is
+    cross-validated on.
+    """
+    widths = []
+    for o in outcomes:
+        at = logit(o.score, o.n_test)
+        reach = Z90 * math.sqrt(sampling_variance(o.score, o.n_test) + anchor_variance(o))
+        low, high = 1 / (1 + math.exp(reach - at)), 1 / (1 + math.exp(-reach - at))
+        widths.append((high - low) / 2)
+    return float(np.mean(widths))
+
+
 def cost_share(lines: Sequence[Line]) -> float | None:
     """Return the time of all predictors, once a backbone, as a share of fitting every candidate; None: not measured."""
     spent = {(line.choice, line.outcome.backbone): line.predictor_seconds for line in lines}
@@ -244,6 +267,9 @@ def tables(found: dict[str, Any]) -> str:
         "",
         f"An oracle that knows the measured scores would have tau {ceiling['tau']:.2f} on a second test set of the "
         f"same size, and need a half-width of {100 * ceiling['half_width']:.1f} points.",
+        "The draw of the probe's rows and of the held-out rows alone needs a half-width, in points, of "
+        + ", ".join(f"{100 * width:.1f} ({name})" for name, width in found["chance"].items())
+        + ".",
         "Planning cost: " + ("not measured." if cost is None else f"{cost:.1%} of fitting every candidate."),
     ]
     return "\n".join(parts)

@@ -34,7 +34,7 @@ from data import ROOT, table
 MAX_TOKENS, DEV_ROWS, TEST_ROWS = 64, 150, 600
 HELD_ROWS = 800  # set aside for test of sets in one file
 MEASURED = ("predictors", "predictor_seconds", "tokens", "backbone_fingerprint")
-ENGLISH = ("minilm-l6", "minilm-l3", "bge-small-en", "granite-30m-en")
+ENGLISH = ("minilm-l6", "minilm-l3", "bge-small-en", "granite-30m-en", "mpnet-base")
 CHINESE = ("roformer-zh-small", "minilm-l6", "minilm-l3", "bge-small-en")
 PICTURES = ("resnet18-imagenet", "tinyvit-5m")
 
@@ -64,6 +64,7 @@ SETS = {
     "chnsenticorp": Source("text/chnsenticorp/train.csv", "text/chnsenticorp/test.csv", backbones=CHINESE),
     "zh_poetry": Source("generation/zh_poetry.jsonl.gz", None, "kind", CHINESE),
     "cluener_types": Source("ner/cluener/train.jsonl", None, backbones=CHINESE),
+    "conll_types": Source("ner/conll2003/train.conll", None),
     "tickets": Source("examples", None, "intent"),
     "hymenoptera": Source("image/hymenoptera/train", "image/hymenoptera/val", backbones=PICTURES),
     "flowers5": Source("image/flowers5/train", "image/flowers5/test", backbones=PICTURES),
@@ -119,9 +120,9 @@ def parts(
 
 
 def _frame(name: str, target: str) -> pd.DataFrame:
-    if (ROOT / name).is_dir():
-        from foretune.data.read import read_table
+    from foretune.data.read import read_table
 
+    if (ROOT / name).is_dir():
         pictures = read_table(ROOT / name)
         return pd.DataFrame({"text": pictures["path"].astype(str), "label": pictures["label"].astype(str)})
     if name == "examples":
@@ -129,9 +130,13 @@ def _frame(name: str, target: str) -> pd.DataFrame:
         frame = pd.read_csv(path, keep_default_na=False)
         target = next(column for column in frame.columns if column != "text")
     else:
-        frame = table(name)
+        frame = read_table(ROOT / name) if name.endswith(".conll") else table(name)
+    types = None
     if "entities" in frame:
         types = frame["entities"].map(lambda spans: sorted({span["label"] for span in spans}))
+    elif "tags" in frame and target not in frame:
+        types = frame["tags"].map(lambda tags: sorted({tag[2:] for tag in tags if tag != "O"}))
+    if types is not None:
         frame = frame[types.map(len) == 1].assign(**{target: types.str[0]})
     if "tokens" in frame:
         frame["text"] = frame["tokens"].map(" ".join)

@@ -43,7 +43,7 @@ def look(
     """Return what the frozen features of at most `most` of `examples` say, for the seed of the recipe."""
     from threadpoolctl import threadpool_limits
 
-    from foretune.forecast.probe import layer_features, probe_score
+    from foretune.forecast.probe import layer_features
     from foretune.forecast.transferability import measure
 
     assert examples.targets is not None
@@ -57,9 +57,7 @@ def look(
     assert sample.targets is not None
     with threadpool_limits(1, user_api="blas"):  # small products: more threads only wait for each other
         found = measure(matrix, sample.targets, metric=metric, seed=recipe.seed)
-        last = probe_score(matrix[:, -1:], sample.targets, metric=metric, seed=recipe.seed)
-    # What the top layer hides, and characters without a token, fine-tuning brings out.
-    numbers = found.numbers | {"probe_last": last.value, "unknown": store.cuts.unknown_share}
+    numbers = found.numbers | {"unknown": store.cuts.unknown_share}  # full fine-tuning learns new tokens
     judged = layer_features(matrix, found.probe.layer)
     return Look(numbers, float(store.lengths.mean()), backbone.fingerprint(), found.curve, rows, judged)
 

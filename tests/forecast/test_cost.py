@@ -15,6 +15,7 @@ from foretune.forecast import measure as measuring
 from foretune.forecast import surroundings as around
 from foretune.forecast.borrowed import borrowed
 from foretune.forecast.cost import TOO_MUCH, forecast_cost
+from foretune.forecast.schedule import expected_evaluations
 from foretune.forecast.timing import passes, step_work, work_of
 from foretune.training import memory
 from foretune.training.files import write_folder
@@ -184,6 +185,14 @@ def test_more_epochs_cost_more(assembled, monkeypatch):
         for epochs in (2.0, 8.0)
     )
     assert many == pytest.approx(4 * few)
+
+
+def test_the_steps_that_are_counted_are_told(assembled):
+    without, stopping = (
+        forecast_cost(*assembled(epochs=6.0, patience=patience), limit_seconds=0.1) for patience in (0, 2)
+    )
+    assert without.steps == Loop(assembled(epochs=6.0)[0], StopRequest()).total
+    assert stopping.steps == pytest.approx(without.steps * expected_evaluations(6, 2)[0] / 6)
 
 
 def test_what_the_caller_measured_and_every_start_count(assembled, started):

@@ -175,6 +175,17 @@ def test_tau_and_regret_by_hand(program) -> None:
     assert tally.regrets == pytest.approx([0.1])
 
 
+def test_chance_alone_needs_the_width_that_drawn_rows_show(program) -> None:
+    line = program.line_of(lines(sets=1, tests=600)[0], "accuracy").outcome
+    row = program.replace(line, score=0.8, predictors=line.predictors | {"probe": 0.8})
+    rng = np.random.default_rng(0)
+    seen, probe = rng.binomial(row.n_test, 0.8, 20_000) / row.n_test, rng.binomial(row.n, 0.8, 20_000) / row.n
+    needed = np.quantile(np.abs(seen - probe), 0.9)
+    assert program.left_to_chance([row]) == pytest.approx(needed, rel=0.05)
+    many = program.replace(row, n=10**9, n_test=10**9)
+    assert program.left_to_chance([row, many]) == pytest.approx(program.left_to_chance([row]) / 2, abs=1e-3)
+
+
 def test_cost_counts_the_predictors_once_a_backbone(program, tmp_path) -> None:
     made = lines(sets=2)
     assert judged(program, tmp_path, made)["cost"] == pytest.approx(2 * 3 * 5 / (2 * 6 * 100))

@@ -53,6 +53,7 @@ class Cost:
     begun: float = (
         0.0  # of `seconds`, those before anything is loaded: the process's start, reading, checking
     )
+    steps: float = 0.0  # of training that `seconds` counts: fewer than planned where it may stop early
 
 
 def forecast_cost(
@@ -109,7 +110,8 @@ def _cost(found: Study, prepare_seconds: float, started: float) -> Cost:
     memory, disk = footprint.memory_parts(found), footprint.peak_disk(found, training)
     begun = prepare_seconds + (found.start.seconds - found.start.closing if found.start else 0.0)
     spent = time.perf_counter() - started
-    return Cost(sum(parts.values()), sum(memory.values()), disk, parts, None, spent, memory, begun)
+    steps = sum(plan.steps for plan in found.plans)
+    return Cost(sum(parts.values()), sum(memory.values()), disk, parts, None, spent, memory, begun, steps)
 
 
 def _impossible(error: Exception, started: float) -> Cost:
