@@ -13,6 +13,7 @@ from foretune.errors import BackboneError, ConfigError, DataError
 from foretune.forecast import cost, ledger
 from foretune.forecast.cost import Cost
 from foretune.forecast.plan import Plan
+from foretune.forecast.records import PREDICTORS
 from foretune.recipe import TUNED
 
 SECONDS = {"linear-probe": 5.0, "full": 50.0, "top-layers": 20.0}
@@ -60,6 +61,7 @@ def test_candidates_are_forecast_and_ordered(plan):
     for c in found.candidates:
         assert 0 <= c.low <= c.value <= c.high <= 1 and c.seconds == SECONDS[c.strategy] and c.why
         assert c.known["predictors"]["probe"] > 0 and c.known["n_test"] == found.sizes["test"]
+        assert c.known["predictors"].keys() == PREDICTORS - {"pilot", "pilot_probe"}
     assert found.labels["n"] == found.sizes["train"] == 128
     for times in ("x2", "x5"):
         assert found.labels[times]["low"] <= found.labels[times]["value"] <= found.labels[times]["high"]

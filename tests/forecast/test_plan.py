@@ -3,17 +3,26 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from foretune.errors import ConfigError
 from foretune.forecast.plan import Choice, Plan, duration, limits, order, parse_bytes, parse_duration
+from foretune.forecast.records import PREDICTORS
+from foretune.forecast.transferability import predictors
+
+RECORD = {
+    "data": "f" * 64, "task": "text-classification", "n": 100, "classes": 2, "tokens": 9.5, "backbone": "a",
+    "backbone_fingerprint": "e" * 64, "strategy": "full", "metric": "accuracy", "n_test": 20,
+    "predictors": {"probe": 0.7},
+}  # fmt: skip
 
 
 def choice(name="a", value=0.8, seconds=100.0, disk=10, over=None, strategy="full"):
     return Choice(
         backbone=name, strategy=strategy, metric="accuracy", value=value, low=value - 0.05, high=min(value + 0.05, 1.0),
         seconds=seconds, peak_memory_bytes=10**9, disk_bytes=disk, why=("because",), over=over,
-        known={"predictors": {"probe": 0.7}}, parts={"saving": 2.0},
+        known=RECORD | {"backbone": name, "strategy": strategy}, parts={"saving": 2.0},
     )  # fmt: skip
 
 
@@ -170,6 +179,115 @@ def test_a_plan_changed_by_hand_is_refused_before_a_fit(plan, change):
     change(values)
     with pytest.raises(ConfigError, match="damaged"):
         Plan.from_json(values)
+
+
+NAN = float("nan")
+_WRONG = [  # (place in the file, what stands there, what is said of it)
+    (("candidates", 0, "backbone"), None, "backbone is None; expected a text"),
+    (("candidates", 0, "strategy"), 3, "strategy is 3"),
+    (("candidates", 0, "score", "metric"), None, "metric is None"),
+    (("candidates", 0, "score", "value"), 0.99, "value is 0.99; expected a score from low"),
+    (("candidates", 0, "score", "value"), 0.1, "value is 0.1"),
+    (("candidates", 0, "score", "value"), None, "value is nan"),
+    (("candidates", 1, "score", "low"), None, "low \\(nan\\)"),
+    (("candidates", 0, "score", "high"), float("inf"), "high \\(inf\\)"),
+    (("candidates", 0, "score", "high"), True, "high is True"),
+    (("candidates", 0, "seconds"), -1.0, "seconds is -1.0"),
+    (("candidates", 0, "seconds"), NAN, "seconds is nan"),
+    (("candidates", 0, "peak_memory_bytes"), 1.5, "peak_memory_bytes is 1.5"),
+    (("candidates", 0, "disk_bytes"), None, "disk_bytes is None"),
+    (("candidates", 0, "why"), "because", "why is 'because'; expected a list of texts"),
+    (("candidates", 0, "over"), 1, "over is 1"),
+    (("candidates", 0, "parts"), {"saving": NAN}, "parts is"),
+    (("candidates", 0, "parts"), {"saving": -2.0}, "parts is"),
+    (("candidates", 0, "rows"), 0, "rows is 0"),
+    (("candidates", 0, "rows"), 50.0, "rows is 50.0"),
+    (("candidates", 0, "rows"), 101, "rows is 101; expected at most the 100"),
+    (("candidates", 0, "known"), None, "known is None; expected an object"),
+    (("candidates", 0, "known"), [], "known is \\[\\]"),
+    (("candidates", 0, "known"), {"predictors": {"probe": 0.7}}, "known is no candidate of the ledger"),
+    (("candidates", 0, "known", "extra"), 1, "known is no candidate of the ledger"),
+    (("candidates", 0, "known", "n"), "100", "n is '100' in an outcome"),
+    (("candidates", 0, "known", "strategy"), "lora", "known is of lora by accuracy; expected full"),
+    (("candidates", 0, "known", "predictors"), [0.7], "predictors is"),
+    (("candidates", 0, "known", "predictors", "probe"), "high", "predictors is"),
+    (("candidates", 0, "known", "predictors", "probe"), NAN, "predictors is"),
+    (("candidates", 0, "known", "predictors", "anna.smith"), 1.0, "has the predictor 'anna.smith'"),
+    (("candidates", 0, "score"), None, "found None; expected an object with metric"),
+    (("candidates", 0), 7, "found 7; expected an object with score"),
+    (("labels",), [], "labels is|expected an object"),
+    (("labels",), {}, "n is missing"),
+    (("labels", "n"), "100", "n is '100'"),
+    (("labels", "x2"), {"value": 0.9, "low": 0.8, "high": 1.0}, "x5 is missing"),
+    (("labels", "target"), {"score": 0.9}, "target is"),
+    (("advice",), "do", "advice is 'do'"),
+    (("command",), None, "command is None"),
+    (("machine",), ["cores"], "machine is"),
+    (("seconds_spent",), "3 s", "seconds_spent is '3 s'"),
+    (("goal",), "fame", "goal is 'fame'; expected one of accuracy"),
+    (("task",), 1, "task is 1"),
+    (("data",), None, "data is None"),
+    (("sizes",), [100], "sizes is"),
+    (("sizes",), {"test": 20}, "sizes is .* expected rows by part, those of train among them"),
+    (("sizes", "train"), 99.5, "sizes is"),
+    (("sizes", "train"), 0, "sizes is"),
+    (("held_out",), "holdout", "held_out is 'holdout'; expected one of test, dev"),
+    (("held_out_rows",), "many", "held_out_rows is 'many'"),
+    (("tuned",), None, "tuned is None"),
+]
+
+
+@pytest.mark.parametrize(("place", "wrong", "message"), _WRONG)
+def test_a_wrong_entry_is_named_before_a_fit(plan, tmp_path, place, wrong, message):
+    values = json.loads(json.dumps(plan.to_json()))
+    part = values
+    for key in place[:-1]:
+        part = part[key]
+    part[place[-1]] = wrong
+    values["best"] = values["candidates"][0]
+    (tmp_path / "plan.json").write_text(json.dumps(values))
+    with pytest.raises(ConfigError, match=f"plan.json is damaged .*{message}"):
+        Plan.read(tmp_path / "plan.json")
+
+
+@pytest.mark.parametrize("name", ["labels", "advice", "command", "machine", "sizes", "held_out", "data"])
+def test_a_missing_entry_is_named(plan, name):
+    values = plan.to_json()
+    del values[name]
+    with pytest.raises(ConfigError, match=f"damaged .*{name}"):
+        Plan.from_json(values)
+
+
+def test_a_plan_without_scores_that_cannot_run_comes_back(plan, tmp_path):
+    bare = {"value": NAN, "low": NAN, "high": NAN, "known": {}, "seconds": float("inf"), "over": "cannot run"}
+    kept = replace(
+        plan, candidates=(plan.best, replace(plan.best, **bare)), held_out_rows=50, tuned={"lr": 1e-3}
+    )
+    kept.save(tmp_path / "plan.json")
+    again = Plan.read(tmp_path / "plan.json")
+    assert again.best == plan.best and (again.held_out_rows, again.tuned) == (50, {"lr": 1e-3})
+    assert again.candidates[1].known == {} and again.candidates[1].seconds == float("inf")
+
+
+def test_numbers_and_nesting_beyond_all_bounds_are_refused(plan, tmp_path):
+    values = json.loads(json.dumps(plan.to_json()))
+    values["candidates"][0]["score"]["value"] = 10**400
+    with pytest.raises(ConfigError, match="damaged"):
+        Plan.from_json(values)
+    (tmp_path / "plan.json").write_text("[" * 100_000)
+    with pytest.raises(ConfigError, match="is no JSON"):
+        Plan.read(tmp_path / "plan.json")
+
+
+def test_the_names_of_predictors_are_those_of_what_is_measured():
+    from foretune.forecast import ledger
+    from foretune.forecast.features import ANCHOR
+    from foretune.planning_pilot import Pilot
+
+    rng = np.random.default_rng(0)
+    found = predictors(rng.normal(size=(60, 3, 8)), np.arange(60) % 2, metric="accuracy")
+    assert found.keys() | {"unknown"} | Pilot(0.8, 0.7, 1.0).predictors().keys() == PREDICTORS
+    assert ANCHOR in PREDICTORS and {name for o in ledger.shipped() for name in o.predictors} <= PREDICTORS
 
 
 def test_another_best_is_named_by_options_not_in_the_file(plan):

@@ -9,21 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from foretune.errors import ConfigError
+from foretune.forecast import plan_check
+from foretune.forecast.plan_check import GOALS as GOALS
 
 FORMAT = 1
-GOALS = ("accuracy", "speed", "size")
 TIE = 0.005  # of a bounded score: differences below it are no reason to take the dearer candidate
 # Strategies by what they usually score with some hundred labels or more, best first: our measured outcomes.
 USUAL = ("full", "lora", "gradual-unfreezing", "lp-ft", "top-layers", "linear-probe")
 NEAR = 0.02  # of the score that the goals speed and size may give away
 
+_SCORE = ("metric", "value", "low", "high")
+
 
 def _known_number(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,24 +51,26 @@ class Choice:
     def to_json(self) -> dict[str, Any]:
         """Return the candidate as `plan --json` prints it."""
         values = asdict(self)
-        score = {key: _known_number(values.pop(key)) for key in ("metric", "value", "low", "high")}
+        score = {key: _known_number(values.pop(key)) for key in _SCORE}
         names = {"backbone": values.pop("backbone"), "strategy": values.pop("strategy")}
         seconds = None if math.isinf(self.seconds) else self.seconds  # JSON has no infinity
         return {**names, "score": score, **values, "seconds": seconds, "why": list(self.why)}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Choice:
-        """Return the candidate that `to_json` gave."""
+        """Return the candidate that `to_json` gave. Raises ValueError or TypeError where an entry is wrong."""
+        plan_check.need(values, ("score", "seconds", "why"))
+        plan_check.need(values["score"], _SCORE)
         rest = {key: value for key, value in values.items() if key != "score"}
-        score = {key: math.nan if value is None else value for key, value in values["score"].items()}
+        score = {key: values["score"][key] for key in _SCORE}
+        score |= {key: math.nan for key in _SCORE[1:] if score[key] is None}
         seconds = math.inf if values["seconds"] is None else values["seconds"]
-        found = cls(**{**rest, **score, "seconds": seconds, "why": tuple(values["why"])})
-        for name in ("value", "low", "high", "seconds", "peak_memory_bytes", "disk_bytes"):
-            if not _is_number(getattr(found, name)):
-                raise TypeError(f"{name} is {getattr(found, name)!r}, no number")
-        if not isinstance(found.parts, dict) or not all(map(_is_number, found.parts.values())):
-            raise TypeError(f"parts is {found.parts!r}, no seconds by name")
-        return found
+        found = {**rest, **score, "seconds": seconds}
+        plan_check.check(found, plan_check.CHOICE)
+        plan_check.check_score(found["value"], found["low"], found["high"])
+        choice = cls(**(found | {"why": tuple(values["why"])}))
+        plan_check.check_known(choice.known, choice.metric, choice.strategy)
+        return choice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,21 +125,29 @@ class Plan:
                 f"{where} is no plan of this version. Make it with `foretune plan DATA --output FILE`."
             )
         try:
-            candidates = tuple(Choice.from_json(choice) for choice in values["candidates"])
-            if not candidates:
-                raise ValueError("it names no candidate")
-            names = (name for name in cls.__dataclass_fields__ if name != "candidates")
-            rest = {name: values[name] for name in names if name in values}
-            found = cls(candidates=candidates, **(rest | {"advice": tuple(values["advice"])}))
-            if not isinstance(found.tuned, dict):
-                raise TypeError(f"tuned is {found.tuned!r}, no settings by name")
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            found = cls._checked(values)
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise ConfigError(f"{where} is damaged ({error}). Make it anew with `foretune plan`.") from error
         if values.get("best", values["candidates"][0]) != values["candidates"][0]:
             raise ConfigError(
                 f"{where} was changed by hand: its best is not its first candidate. To take another candidate leave "
                 "the plan as it is and name it with --backbone and --strategy."
             )
+        return found
+
+    @classmethod
+    def _checked(cls, values: dict[str, Any]) -> Plan:
+        """Return the plan of JSON's values. Raises ValueError, TypeError and the like where an entry is wrong."""
+        plan_check.need(values, ("candidates", "labels", "advice"))
+        candidates = tuple(Choice.from_json(choice) for choice in values["candidates"])
+        if not candidates:
+            raise ValueError("it names no candidate")
+        names = (name for name in cls.__dataclass_fields__ if name != "candidates")
+        rest = {name: values[name] for name in names if name in values}
+        plan_check.check(rest, plan_check.PLAN)
+        plan_check.check_labels(rest["labels"])
+        found = cls(candidates=candidates, **(rest | {"advice": tuple(values["advice"])}))
+        plan_check.check_rows([choice.rows for choice in candidates], found.sizes["train"])
         return found
 
     @classmethod
@@ -150,7 +159,7 @@ class Plan:
             )
         except OSError as error:
             raise ConfigError(f"Plan {path} cannot be read: {error.strerror}. Check the path.") from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError(
                 f"Plan {path} is no JSON: {error}. Make it anew with `foretune plan`."
             ) from error

@@ -13,6 +13,14 @@ from foretune.errors import DataError
 FORMAT = 1
 _NAME = re.compile(r"[\w.+*-]{0,100}")  # no blank, no separator: neither a sentence nor a path fits in
 
+#: Every number that can be measured of a candidate without fine-tuning it: by `transferability.measure`, by
+#: `planning_look.look` (unknown), and by a pilot. A plan with another name is refused: names go into the ledger.
+PREDICTORS = frozenset({
+    "n", "layers", "width", "classes", "majority", "entropy", "smallest", "rare", "probe", "probe_se", "probe_last",
+    "probe_depth", "knn", "h_score", "h_share", "log_me", "log_me_gain", "curve_a", "curve_c", "curve_slope",
+    "curve_x2", "curve_x2_width", "curve_x5", "curve_x5_width", "unknown", "pilot", "pilot_probe",
+})  # fmt: skip
+
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
