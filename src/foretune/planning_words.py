@@ -15,6 +15,8 @@ from foretune.planning_look import Look
 from foretune.planning_scores import gained
 from foretune.prepare import Prepared
 from foretune.recipe import CUTS
+from foretune.strategies import import_strategies
+from foretune.strategies.base import STRATEGIES
 
 if TYPE_CHECKING:
     from foretune.forecast.curve import Curve
@@ -27,17 +29,31 @@ def labels(best: Choice, look: Look | None, n: int, target_score: float | None) 
     """Return what the learning curve of the probe says of 2 and 5 times the `n` labels, for the best candidate.
 
     The candidate is expected to gain what the probe on its features gains; the interval joins that of the
-    score and that of the gain.
+    score and that of the gain. A strategy that learns from no labels gains nothing by more of them.
     """
     found: dict[str, Any] = {"n": n}
     if look is None:
         return found
+    learns = _learns(best.strategy)
     for times in (2, 5):
         gain, width = look.predictors[f"curve_x{times}"], look.predictors[f"curve_x{times}_width"]
-        found[f"x{times}"] = gained(best.value, best.low, best.high, gain, width)
+        now = {"value": best.value, "low": best.low, "high": best.high}
+        found[f"x{times}"] = gained(**now, gain=gain, width=width) if learns else now
     if target_score is not None:
-        found["target"] = _target(best, look.curve, target_score, n)
+        found["target"] = _target(best, look.curve, target_score, n) if learns else _now(best, target_score)
     return found
+
+
+def _learns(strategy: str) -> bool:
+    """Say whether a strategy learns from labels, so that more of them may raise its score."""
+    import_strategies()
+    return STRATEGIES[strategy].needs_targets
+
+
+def _now(best: Choice, target: float) -> dict[str, Any]:
+    """Return the labels that `target` needs where none are learnt from: 0 if the score is there, None if not."""
+    value, low, high = (0 if score >= target else None for score in (best.value, best.high, best.low))
+    return {"score": target, "value": value, "low": low, "high": high}
 
 
 def _target(best: Choice, curve: Curve, target: float, n: int) -> dict[str, Any]:
