@@ -9,7 +9,7 @@ from foretune.backbones.split import Layers, find_layers
 from foretune.strategies.base import ParameterGroup, Phase
 from foretune.training.feed import HEAD, HeadFeed, HiddenFeed
 from foretune.training.inference import Runtime
-from foretune.training.prefix import MEANS, Prefix, start_of, starts
+from foretune.training.prefix import MEANS, Prefix, start_of, starts, unsplit
 
 QUICK = {"checkpoint_seconds": 1e6, "dropout": 0.0}
 RUNTIME = Runtime(torch.device("cpu"), "fp32")
@@ -312,3 +312,67 @@ def test_without_room_the_frozen_layers_run_in_every_step(fit, events, tmp_path,
     fit(tmp_path / "run", strategy="top-layers", options={"layers": 1}, **QUICK)
     assert any("No room" in line["text"] for line in events(tmp_path / "run", "note"))
     assert [line["start"] for line in events(tmp_path / "run", "phase")] == [0]
+
+
+def _unsplittable(monkeypatch, points=()):
+    from foretune.backbones.text import TextBackbone
+
+    monkeypatch.setattr(TextBackbone, "split_points", lambda self: points)
+
+
+def _said(events, folder):
+    return [line["text"] for line in events(folder, "note") if "cannot be split" in line["text"]]
+
+
+STUCK = "cannot be split below layer 2: its frozen layers run in every step; what they give is not cached."
+
+
+@pytest.mark.parametrize("points", [(), (2,)])
+def test_a_model_that_cannot_be_split_trains_whole_and_says_so_once(
+    fit, events, tmp_path, cache, monkeypatch, points
+):
+    given = QUICK | {"strategy": "top-layers", "options": {"layers": 1}}
+    fit(tmp_path / "whole", cache="off", **given)
+    _unsplittable(monkeypatch, points)
+    model = fit(tmp_path / "run", **given)
+    assert _said(events, tmp_path / "run") == [f"{model.backbone.name} {STUCK}"]
+    assert [line["start"] for line in events(tmp_path / "run", "phase")] == [0]
+    run, whole = ([line["loss"] for line in events(tmp_path / name, "step")] for name in ("run", "whole"))
+    assert run == whole and _said(events, tmp_path / "whole") == []  # there the user wants no cache
+
+
+@pytest.mark.parametrize(
+    ("strategy", "own"), [("full", {}), ("lora", {}), ("linear-probe", {}), ("top-layers", {"layers": 2})]
+)
+def test_nothing_is_said_where_no_layer_could_be_left_out(
+    fit, events, tmp_path, cache, monkeypatch, strategy, own
+):
+    """The probe starts at the head, the others train from the first layer on."""
+    _unsplittable(monkeypatch)
+    fit(tmp_path / "run", strategy=strategy, options=own, epochs=2.0)
+    assert _said(events, tmp_path / "run") == []
+
+
+def test_a_model_that_can_be_split_says_nothing(fit, events, tmp_path, cache, monkeypatch):
+    def refuse(key, layout):
+        raise feature_store.NoRoom("full")
+
+    given = QUICK | {"strategy": "top-layers", "options": {"layers": 1}}
+    fit(tmp_path / "run", **given)
+    monkeypatch.setattr(feature_store, "create", refuse)
+    monkeypatch.setattr(feature_store, "load", lambda key: None)
+    fit(tmp_path / "full", **given)  # no room has its own note
+    assert _said(events, tmp_path / "run") == _said(events, tmp_path / "full") == []
+    assert any("No room" in line["text"] for line in events(tmp_path / "full", "note"))
+
+
+def test_which_phases_a_model_that_cannot_be_split_holds_up(tiny, monkeypatch):
+    backbone = load(tiny)
+    _unsplittable(monkeypatch)
+    head, top, whole = (phase(backbone, lowest) for lowest in (3, 2, 0))
+    found = starts([head, top, whole], backbone)
+    assert found == [0, 0, 0]  # with its own pooler the head is not linear
+    assert "below its head: " in unsplit([head, top, whole], backbone, found)
+    assert "below layer 2: " in unsplit([top, whole], backbone, [0, 0])
+    assert unsplit([whole, top], backbone, [0, 0]) is None  # the prefix was trained before
+    assert unsplit([], backbone, []) is None

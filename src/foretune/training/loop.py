@@ -20,7 +20,7 @@ from foretune.training.feed import HEAD, Feed
 from foretune.training.flops import FlopModel, fit_flops
 from foretune.training.inference import predict
 from foretune.training.job import Job
-from foretune.training.prefix import WORTH, Prefix, starts
+from foretune.training.prefix import WORTH, Prefix, starts, unsplit
 from foretune.training.signals import StopRequest
 from foretune.training.state import Progress
 from foretune.training.step import Stepper
@@ -69,6 +69,7 @@ class Loop:
         self.state.micro_tokens = (
             self.state.micro_tokens or job.recipe.micro_tokens or job.settings.batch_tokens
         )
+        self._tell_unsplit()
         job.events.emit("start", total=self.total, step=self.state.step, per_epoch=self.plan.steps_per_epoch)
         self._started = self._saved_at = time.perf_counter()
         for number, (first, last) in enumerate(pairwise([0, *map(int, self.ends)])):
@@ -146,6 +147,14 @@ class Loop:
         pairs = zip(self.phases, self.frozen, strict=True)
         cached = sum(phase.epochs for phase, start in pairs if start != 0)
         return self.frozen if cached >= WORTH else [0] * len(self.phases)
+
+    def _tell_unsplit(self) -> None:
+        """Say where frozen layers could come from the cache, but that the model cannot be split."""
+        if self.job.recipe.cache == "off" or self.job.train_store.varies:
+            return
+        text = unsplit(self.phases, self.job.backbone, self.frozen)
+        if text is not None:
+            self.job.events.emit("note", text=text)
 
     def _feed(self, part: str, number: int) -> Feed:
         """Return the feed of a phase; the first that needs the cache fills it for all that follow."""

@@ -30,9 +30,8 @@ def start_of(phase: Phase, backbone: Backbone, trained_before: set[str]) -> int:
 
     0 too where an earlier phase trained a part of the prefix, which then depends on the run.
     """
-    depth, count = backbone.layers.depth, backbone.layers.count
-    lowest = min(depth[name] for group in phase.groups for name in group.names)
-    if any(depth[name] < lowest for name in trained_before):
+    count, lowest = backbone.layers.count, _lowest(phase, backbone)
+    if _trains_below(lowest, backbone, trained_before):
         return 0
     if lowest > count and backbone.linear:
         return HEAD
@@ -42,12 +41,47 @@ def start_of(phase: Phase, backbone: Backbone, trained_before: set[str]) -> int:
 
 def starts(phases: Sequence[Phase], backbone: Backbone) -> list[int]:
     """Return where each phase can start."""
-    found: list[int] = []
-    trained: set[str] = set()
+    before = _trained_before(phases)
+    return [start_of(phase, backbone, trained) for phase, trained in zip(phases, before, strict=True)]
+
+
+def unsplit(phases: Sequence[Phase], backbone: Backbone, found: Sequence[int]) -> str | None:
+    """Return a sentence where a phase has frozen layers that the model cannot be split behind, else None.
+
+    `found`: where each phase can start. Frozen embeddings alone, and a prefix that trained before, do not count.
+    """
+    stuck = [
+        lowest
+        for phase, start, trained in zip(phases, found, _trained_before(phases), strict=True)
+        for lowest in [_lowest(phase, backbone)]
+        if start == 0 and lowest > 1 and not _trains_below(lowest, backbone, trained)
+    ]
+    if not stuck:
+        return None
+    border = f"layer {max(stuck)}" if max(stuck) <= backbone.layers.count else "its head"
+    return (
+        f"{backbone.name} cannot be split below {border}: its frozen layers run in every step; "
+        "what they give is not cached."
+    )
+
+
+def _lowest(phase: Phase, backbone: Backbone) -> int:
+    """Return the depth of the lowest layer that a phase trains."""
+    depth = backbone.layers.depth
+    return min(depth[name] for group in phase.groups for name in group.names)
+
+
+def _trains_below(lowest: int, backbone: Backbone, trained: set[str]) -> bool:
+    """Say whether some of the `trained` parameters lie below a layer."""
+    return any(backbone.layers.depth[name] < lowest for name in trained)
+
+
+def _trained_before(phases: Sequence[Phase]) -> list[set[str]]:
+    """Return the parameters that trained before each phase."""
+    found: list[set[str]] = [set()]
     for phase in phases:
-        found.append(start_of(phase, backbone, trained))
-        trained |= {name for group in phase.groups for name in group.names}
-    return found
+        found.append(found[-1] | {name for group in phase.groups for name in group.names})
+    return found[:-1]
 
 
 @dataclass(frozen=True)
