@@ -25,6 +25,7 @@ import numpy as np
 from foretune.forecast.features import anchor_variance, logit, sampling_variance
 from foretune.forecast.ledger import Outcome, latest, write_shipped
 from foretune.forecast.quality import Z90, Forecast, QualityModel
+from foretune.planning_scores import gained
 from ledger import SETS
 from tally import Tally, mean
 
@@ -133,6 +134,7 @@ def judge(lines: Sequence[Line], learn_from: Collection[int] = ()) -> dict[str, 
             for size in (0, *sorted({line.size for line in lines}))
         },
         "cost": cost_share(lines),
+        "labels": judge_labels([line for line in lines if "curve_x2" in line.outcome.predictors]),
     }
 
 
@@ -227,6 +229,44 @@ def measured_again(outcomes: Sequence[Outcome], draws: int = 100) -> dict[str, f
     return {"tau": mean(tally.taus), "half_width": float(np.quantile(misses, 0.9)), "error": mean(misses)}
 
 
+def judge_labels(lines: Sequence[Line]) -> dict[str, dict[str, Any]]:
+    """Return how good the forecasts for 2 to 5 times the labels are, by strategy, each data set left out.
+
+    An outcome is forecast from fewer rows as `plan` forecasts it: their score, moved by what the probe's learning
+    curve gains. That gain is known at 2 and 5 times the rows, and taken in between by the logarithm.
+    """
+    found: dict[str, Tally] = {}
+    for name in sorted({line.outcome.data for line in lines}):
+        pairs = [
+            (few.outcome, many.outcome)
+            for few in lines
+            for many in lines
+            if few.outcome.data == many.outcome.data == name
+            and few.seed == many.seed
+            and few.outcome.backbone == many.outcome.backbone
+            and few.outcome.strategy == many.outcome.strategy
+            and 2 <= many.outcome.n / few.outcome.n <= 5
+        ]
+        if not pairs:
+            continue
+        model = QualityModel.fit([line.outcome for line in lines if line.outcome.data != name])
+        now = model.predict_all([_blind(replace(few, n_test=many.n_test)) for few, many in pairs])
+        for (few, many), forecast in zip(pairs, now, strict=True):
+            moved = Forecast(**_grown(forecast, few.predictors, many.n / few.n), why=[])
+            for label in ("all", many.strategy):
+                found.setdefault(label, Tally.empty()).forecast([moved], [many])
+    return {name: tally.result() for name, tally in found.items()}
+
+
+def _grown(forecast: Forecast, predictors: dict[str, float], times: float) -> dict[str, float]:
+    at = math.log(times / 2) / math.log(5 / 2)
+    gain, width = (
+        predictors[f"curve_x2{part}"] + at * (predictors[f"curve_x5{part}"] - predictors[f"curve_x2{part}"])
+        for part in ("", "_width")
+    )
+    return gained(forecast.value, forecast.low, forecast.high, gain, width)
+
+
 def left_to_chance(outcomes: Sequence[Outcome]) -> float:
     """Return the mean half-width of 90 % intervals about forecasts that err by nothing but the draw of rows.
 
@@ -261,6 +301,11 @@ def tables(found: dict[str, Any]) -> str:
         "",
         f"| data set left out {head}",
         *(_row(name, result) for name, result in (found["sets"] | found["sizes"]).items()),
+    ]
+    parts += [
+        "",
+        f"| forecast for 2 to 5 times the labels {head}",
+        *(_row(f"{name} ({result['coverage']['n']})", result) for name, result in found["labels"].items()),
     ]
     ceiling, cost = found["ceiling"], found["cost"]
     parts += [

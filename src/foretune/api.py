@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -14,8 +15,10 @@ from typing import Any
 from foretune import artifact
 from foretune.assemble import assemble, load_backbone, with_backbone
 from foretune.errors import ConfigError
-from foretune.forecast.plan import Plan, parse_bytes, parse_duration
+from foretune.forecast.plan import Plan, duration, parse_bytes, parse_duration
 from foretune.model import Model
+from foretune.planning_candidates import is_plannable
+from foretune.planning_cost import TRAINING
 from foretune.prepare import Prepared, metric_of, prepare, sample_words, sampled, source_name
 from foretune.recipe import Recipe
 from foretune.strategies import import_strategies
@@ -32,6 +35,7 @@ from foretune.training.state import Progress
 
 PLAN = "plan.json"  # in a run's folder: what it was forecast to reach
 RUN_FILES = ("events.jsonl", "checkpoints", artifact.RECORD)  # one of them is there from its beginning on
+LATE = 1.05  # of a budget: what takes longer is told
 CLOSING = ("evaluation", "baselines", "saving", "report")  # parts of a forecast that come after training
 
 MEASURED_PER_SECOND, FEWEST_MEASURED = 10, 200  # rows split off for dev, and for test, under a budget
@@ -59,7 +63,7 @@ def fit(
     `output` (default: a new folder below `runs`); `resume` goes on with a run that was stopped there.
 
     `plan` (from `foretune.plan`, or its file) names backbone and strategy. `budget` is wall-clock for everything
-    (seconds, or "10m"): backbone and strategy are planned first where neither `plan` nor `options` name them, and
+    (seconds, or "10m"): without `plan` what `options` leave open of backbone, strategy and rows is planned first, and
     training stops in time for evaluation and saving; `spent` seconds of it passed before the call.
     Raises subclasses of `ForetuneError`; nothing is written before data and options are checked.
     """
@@ -72,16 +76,19 @@ def fit(
     import_strategies()
     asked_plan = _plan_of(plan, output)
     if asked_plan is not None:  # its split
-        given = given.with_changes(held_out_rows=asked_plan.held_out_rows)
+        given = given.with_changes(held_out_rows=asked_plan.held_out_rows, rows=given.rows or asked_plan.rows)
     began = time.perf_counter()
     prepared = prepare(data, dev, test, given)
     read = time.perf_counter() - began
     if asked_plan is None:  # a plan names one
         given = with_backbone(given, prepared.task.name, _open(recipe, options))
-    if limit is not None and asked_plan is None and _open(recipe, options):
-        asked_plan = _budget_plan(given, prepared, _open(recipe, options), limit, started, read, listeners)
+    left_open = _open(recipe, options)
+    if limit is not None and asked_plan is not None:
+        _check_time(asked_plan, given, limit, started, left_open)
+    elif limit is not None and (left_open or is_plannable(prepared)):
+        asked_plan = _budget_plan(given, prepared, left_open, limit, started, read, listeners)
     planning = time.perf_counter() - began - read  # no part of what the plan forecasts
-    chosen = given if asked_plan is None else _follow(given, asked_plan, prepared, _open(recipe, options))
+    chosen = given if asked_plan is None else _follow(given, asked_plan, prepared, left_open)
     if chosen.rows is not None and given.rows is None:
         prepared = _fewer(prepared, chosen)
     folder = _folder(data, output, resume, chosen)
@@ -97,6 +104,7 @@ def fit(
     job = assemble(
         chosen, prepared, metric, runtime, backbone, strategy, folder, listeners, kept.get("events_bytes")
     )
+    job = replace(job, began=started + planning)
     if limit is not None:
         job = replace(job, deadline=started + limit, closing=_closing(asked_plan, job, prepared))
     if asked_plan is not None:
@@ -161,13 +169,17 @@ def _measured_within(recipe: Recipe, limit: float | None) -> Recipe:
     return recipe.with_changes(held_out_rows=max(int(MEASURED_PER_SECOND * limit), FEWEST_MEASURED))
 
 
-def _names(given: Sequence[str] | str) -> list[str] | None:
-    """Return the names in a list or in a text with commas; None for "auto"."""
+def _names(given: Sequence[str] | str | None) -> list[str] | None:
+    """Return the names in a list or in a text with commas; None for "auto". Raises ConfigError."""
+    if given is None:
+        return None
     if isinstance(given, str):
         return (
             None if given.strip() == "auto" else [part.strip() for part in given.split(",") if part.strip()]
         )
-    return list(given)
+    if not isinstance(given, Sequence) or not all(isinstance(name, str | Path) for name in given):
+        raise ConfigError(f'backbones or strategies are {given!r}; expected a list of names, or "auto".')
+    return [str(name) for name in given]
 
 
 def _open(recipe: Recipe | str | Path | None, options: dict[str, Any]) -> set[str]:
@@ -210,7 +222,25 @@ def _budget_plan(
         None, None, None, recipe, backbones=None if "backbone" in left_open else [recipe.backbone],
         strategies=None if "strategy" in left_open else [recipe.strategy], budget=limit, memory=None, goal="accuracy",
         target_score=None, tell=tell, started=started, prepared=prepared, prepare_seconds=read, inside=True,
+        cut=not left_open,
     )  # fmt: skip
+
+
+def _check_time(plan: Plan, recipe: Recipe, limit: float, started: float, left_open: set[str]) -> None:
+    """Raise ConfigError where a plan says that the rest of a budget does not even suffice without any training."""
+    chosen = recipe.with_changes(**{name: getattr(plan.best, name) for name in left_open})
+    own = plan.candidate(chosen.backbone, chosen.strategy)
+    left = limit - (time.perf_counter() - started)
+    needs = (
+        0.0
+        if own is None
+        else sum(own.parts[name] for name in own.parts if name not in (*TRAINING, "loading"))
+    )
+    if own is not None and needs > left:
+        raise ConfigError(
+            f"Without any training {own.backbone} with {own.strategy} needs {duration(needs)}, more than the "
+            f"{duration(max(left, 0.0))} that are left of the budget. The plan says {duration(own.seconds)} for all."
+        )
 
 
 def _follow(recipe: Recipe, plan: Plan, prepared: Prepared, left_open: set[str]) -> Recipe:
@@ -338,6 +368,13 @@ def _finish(
     model = Model(job.backbone, job.task, job.recipe, job.runtime, {"asked": asked}, None)
     outcome(model, job, prepared, progress, *clock, plan)
     shutil.rmtree(job.checkpoints_folder, ignore_errors=True)
+    limit, took = (
+        (math.inf if job.deadline is None else job.deadline) - clock[0],
+        time.perf_counter() - clock[0],
+    )
+    if took > LATE * limit:
+        text = f"The budget of {duration(limit)} was not kept: everything took {duration(took)}."
+        job.events.emit("warning", text=text)
     job.events.emit("end", output=str(job.folder), result=result(model))
     return model
 

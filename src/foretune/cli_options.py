@@ -86,6 +86,16 @@ Rows = Annotated[
     ),
 ]
 
+HeldOutRows = Annotated[
+    int | None,
+    _option(
+        _DATA,
+        "--held-out-rows",
+        metavar="N",
+        help="Hold out at most N rows for dev and for test each (as the shares say; under a budget by its length).",
+    ),
+]
+
 Backbone = Annotated[
     str | None,
     _option(

@@ -46,7 +46,7 @@ def outcome(
     """Fill `model.record`, save the artefact and write report.html into the job's folder.
 
     `planning`: seconds since `started` that went on a plan, which are no part of what it forecast. Where nothing is
-    held out there are no metrics, no baselines and no report.
+    held out there are no metrics, no baselines and no report. Time before a stop and a resumption counts.
     """
     clock = time.perf_counter()
     prepared.notes.extend(model.tune(prepared.dev, job.dev_set) if prepared.dev is not None else [])
@@ -77,24 +77,28 @@ def outcome(
     model.record["timings"] = {
         "evaluation_seconds": evaluated,
         "planning_seconds": planning,
-        "total_seconds": time.perf_counter() - started,
+        "total_seconds": progress.earlier + time.perf_counter() - started,
     }
-    choice = None if plan is None else _forecast_of(job, plan)
+    choice = None if plan is None else _forecast_of(job, plan, progress)
     if choice is not None and results:
         model.record["forecast"] = held_to(choice, model.record, job.metric)
     if results:  # before the artefact, whose record marks the run as finished
         write_report(job.folder / "report.html", _report(model, job, prepared, progress, results, mistakes))
     artifact.save(model, job.folder, probes)
     if held_out is not None and model.task.forecasts:
-        note = ledger.record(_entry(model, job, prepared, choice))
+        note = ledger.record(_entry(model, job, prepared, choice, progress.cut_short))
         if note is not None:
             job.events.emit("warning", text=note)
 
 
-def _forecast_of(job: Job, plan: Plan) -> Choice | None:
+def _forecast_of(job: Job, plan: Plan, progress: Progress) -> Choice | None:
     """Return what the plan says of this very fit; None, with a note, where it is of other rows, metric or settings."""
     choice = plan.candidate(job.recipe.backbone, job.strategy.name)
     if choice is None:
+        return None
+    if progress.cut_short:
+        text = f"The budget ended training at step {progress.step:,}: forecast and outcome are not compared."
+        job.events.emit("note", text=text)
         return None
     other = sorted(name for name in {*job.tuned, *plan.tuned} if job.tuned.get(name) != plan.tuned.get(name))
     if other:
@@ -135,7 +139,9 @@ def _promised_score(choice: Choice) -> dict[str, float | None]:
     return {name: None if math.isnan(value) else value for name, value in found.items()}
 
 
-def _entry(model: Model, job: Job, prepared: Prepared, choice: Choice | None) -> Outcome:
+def _entry(
+    model: Model, job: Job, prepared: Prepared, choice: Choice | None, cut_short: bool = False
+) -> Outcome:
     """Return the ledger's line of this run: numbers, names of models and fingerprints."""
     record, held_out = model.record, prepared.held_out
     assert held_out is not None
@@ -150,7 +156,7 @@ def _entry(model: Model, job: Job, prepared: Prepared, choice: Choice | None) ->
         metric=job.metric, n_test=len(held_out[1]), predictors=known.get("predictors", {}),
         score=record["metrics"][held_out[0]][job.metric]["value"], seconds=_own_seconds(record),
         peak_memory_bytes=record["train"]["peak_memory_bytes"], promise=promise,
-        tuned=bool(job.tuned.keys() - CUTS), version=foretune.__version__,
+        tuned=cut_short or bool(job.tuned.keys() - CUTS), version=foretune.__version__,
         machine=_machine(job), date=datetime.now(UTC).date().isoformat(),
     )  # fmt: skip
 

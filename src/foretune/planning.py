@@ -56,20 +56,23 @@ def make_plan(
     prepare_seconds: float = 0.0,
     inside: bool = False,
     pilots: int = 0,
+    cut: bool = False,
 ) -> Plan:
     """Return the plan. Raises DataError, ConfigError and BackboneError; nothing is written but caches.
 
     `started`: when the budget began, on the clock of time.perf_counter; `prepare_seconds`: what reading and checking
     the data took; `inside`: the fit follows in this process; `pilots`: at most so many of the candidates that lead, and
-    that the forecast does not tell apart, are tried on a few hundred rows.
+    that the forecast does not tell apart, are tried on a few hundred rows; `cut`: the budget may cut training short.
     """
-    if target_score is not None and not 0 < target_score < 1:
-        raise ConfigError(f"target score is {target_score}; expected a number between 0 and 1, such as 0.9.")
+    if target_score is not None and not (isinstance(target_score, int | float) and 0 < target_score < 1):
+        raise ConfigError(
+            f"target score is {target_score!r}; expected a number between 0 and 1, such as 0.9."
+        )
     if goal not in GOALS:
         raise ConfigError(f"goal is {goal!r}; expected one of {', '.join(GOALS)}.{did_you_mean(goal, GOALS)}")
-    if pilots < 0:
+    if not isinstance(pilots, int) or pilots < 0:
         raise ConfigError(
-            f"pilots is {pilots}; expected how many candidates to try at most, such as 3, or 0."
+            f"pilots is {pilots!r}; expected how many candidates to try at most, such as 3, or 0."
         )
     names = strategies_of(strategies)
     prepared = prepared or prepare(data, dev, test, recipe)
@@ -80,7 +83,7 @@ def make_plan(
     device = machine.pick_device(recipe.device)
     runtime = Runtime(device, machine.pick_precision(recipe.precision, device))
     wanted, notes = backbones_of(backbones, recipe, prepared)
-    timer = Timer.of(recipe, prepared, metric, runtime, budget, prepare_seconds, inside)
+    timer = Timer.of(recipe, prepared, metric, runtime, budget, prepare_seconds, inside, cut)
     planner = _Planner(timer, memory, goal, target_score, tell, started, notes, pilots)
     planner.measure(wanted, names, automatic=backbones is None, open_choice=strategies is None)
     return planner.plan()
@@ -181,12 +184,17 @@ class _Planner:
         labels = words.labels(best, self.looks[best.backbone], rows, self.target_score)
         advice = (*words.advice(ordered, prepared), *words.unused(timer, self.target_score), *self.notes)
         return Plan(
-            candidates=tuple(ordered), labels=labels, advice=advice, command=words.command(best),
+            candidates=tuple(ordered), labels=labels, advice=advice, command=words.command(best, self._held_out_rows()),
             machine=machine_profile(timer.runtime.device.type, folder=Path.cwd()).to_json(),
             seconds_spent=time.perf_counter() - began, goal=self.goal, task=prepared.task.name,
             data=prepared.fingerprints["train"], sizes=prepared.sizes(), held_out=held_out[0] if held_out else "none",
-            held_out_rows=timer.recipe.held_out_rows, tuned=timer.recipe.tuned(),
+            held_out_rows=timer.recipe.held_out_rows, rows=timer.recipe.rows, tuned=timer.recipe.tuned(),
         )  # fmt: skip
+
+    def _held_out_rows(self) -> int | None:
+        """Return the most rows held out for a part, if a part has so many: else the fit needs not be told."""
+        most, sizes = self.timer.recipe.held_out_rows, self.timer.prepared.sizes()
+        return most if most in (sizes.get("dev"), sizes.get("test")) else None
 
     def _try(self, ordered: list[Choice]) -> dict[Pair, Pilot]:
         """Return pilots of the candidates that lead, where the forecast does not tell some of them apart."""

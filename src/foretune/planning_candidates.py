@@ -74,6 +74,11 @@ def _is_here(entry: Entry) -> bool:
     return all(isinstance(try_to_load_from_cache(entry.source, name), str) for name in wanted)
 
 
+def is_plannable(prepared: Prepared) -> bool:
+    """Say whether `check_size` finds no fault."""
+    return prepared.held_out is not None and len(prepared.train) >= FEWEST
+
+
 def check_size(prepared: Prepared) -> None:
     """Raise ConfigError where nothing is held out, DataError where there is too little to judge by."""
     if prepared.held_out is None:

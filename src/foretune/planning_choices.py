@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from foretune.errors import ConfigError
-from foretune.forecast.plan import Choice, limits
+from foretune.forecast.plan import Choice, duration, limits
 from foretune.planning_cost import Timer
 from foretune.planning_look import Look
 from foretune.planning_scores import Pair, grown, record_of, scores
@@ -54,9 +54,14 @@ def choices_of(
         score = known.get(pair, unknown)
         if number < every:
             score["why"] = (f"Learns from {number:,} of {every:,} rows, as the budget allows.", *score["why"])
+        if timer.cut and left is not None and timer.least(cost) <= left < timer.needs(cost):
+            score["why"] = (
+                f"Needs {duration(timer.needs(cost))}: the budget will end its training.",
+                *score["why"],
+            )
         found.append(Choice(
             backbone=pair[0], strategy=pair[1], metric=timer.metric, seconds=cost.seconds, peak_memory_bytes=size,
-            disk_bytes=_bytes(cost.disk_bytes), over=_over(cost, timer.needs(cost), left, memory), parts=cost.parts,
+            disk_bytes=_bytes(cost.disk_bytes), over=_over(cost, timer.least(cost), left, memory), parts=cost.parts,
             rows=number if number < every else None, **score,
         ))  # fmt: skip
     return found

@@ -21,16 +21,21 @@ from foretune.training.inference import Runtime
 if TYPE_CHECKING:
     from foretune.forecast.cost import Cost
 
+TRAINING = ("training", "validation")  # parts of a cost that end with the training
 SAMPLE = 4000  # training rows that are tokenised to time steps on
 FEWEST_TIMED, TIMED_PER_SECOND = 400, 20  # of them under a budget: at least, and for each second of it
 STEP_SECONDS = 3.0  # spent on timing the steps of one candidate, at most
 STEPS_SHARE = 1 / 60  # of a budget, likewise
+CUT_SHARE = 0.5  # of the time that is left, for all but the training where that may be cut short
 ROOM = 0.85  # of the time that is left, for a fit with a part of the rows: forecasts err
 
 
 @dataclass(frozen=True)
 class Timer:
-    """Forecasts what candidates cost on these data. `inside`: planned in the process that will fit."""
+    """Forecasts what candidates cost on these data. `inside`: planned in the process that will fit.
+
+    `cut`: training may be cut short where its time does not suffice, as the user named what to train.
+    """
 
     recipe: Recipe
     prepared: Prepared
@@ -40,6 +45,7 @@ class Timer:
     budget: float | None
     prepare_seconds: float
     inside: bool
+    cut: bool = False
 
     @classmethod
     def of(
@@ -51,13 +57,14 @@ class Timer:
         budget: float | None,
         prepare_seconds: float,
         inside: bool,
+        cut: bool = False,
     ) -> Timer:
         """Make a timer, with a sample of the rows where there are many."""
         most = SAMPLE
         if budget is not None:
             most = int(min(max(TIMED_PER_SECOND * budget, FEWEST_TIMED), SAMPLE))
         view = sampled(prepared, most, recipe.seed)
-        return cls(recipe, prepared, view, metric, runtime, budget, prepare_seconds, inside)
+        return cls(recipe, prepared, view, metric, runtime, budget, prepare_seconds, inside, cut)
 
     @property
     def forecasts(self) -> bool:
@@ -114,9 +121,19 @@ class Timer:
         """Return the seconds that a fit takes from now on: planned inside it, its start lies behind."""
         return found.seconds - (found.begun if self.inside else 0.0)
 
+    def least(self, found: Cost) -> float:
+        """Return the seconds that a fit takes at the least: without its training where that may be cut short."""
+        training = sum(found.parts.get(name, 0.0) for name in TRAINING) if self.cut else 0.0
+        return self.needs(found) - training
+
     def most_rows(self, found: Mapping[int, Cost], left: float) -> int | None:
-        """Return the largest number of rows with which a fit is done in `left` seconds; None where there is none."""
+        """Return the largest number of rows with which a fit is done in `left` seconds; None where there is none.
+
+        Where training may be cut short, and where the user set its epochs, half of the time is enough for it.
+        """
         fitting = [rows for rows, each in found.items() if self.needs(each) <= ROOM * left]
+        if self.cut and (not fitting or self.recipe.epochs is not None):
+            fitting = [rows for rows, each in found.items() if self.least(each) <= CUT_SHARE * left]
         return max(fitting, default=None)
 
 

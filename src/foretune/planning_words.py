@@ -112,9 +112,10 @@ def _label_advice(prepared: Prepared) -> list[str]:
     return advice
 
 
-def command(best: Choice) -> str:
-    """Return the command that takes the best candidate."""
+def command(best: Choice, held_out_rows: int | None) -> str:
+    """Return the command that takes the best candidate, with as many rows split off for dev and for test."""
     rows = "" if best.rows is None else f" --rows {best.rows}"
+    rows += "" if held_out_rows is None else f" --held-out-rows {held_out_rows}"
     return f"foretune fit DATA --backbone {shlex.quote(best.backbone)} --strategy {best.strategy}{rows}"
 
 
@@ -132,7 +133,7 @@ def refusal(timer: Timer, costs: Costs, choices: Sequence[Choice], elapsed: floa
         )
     least = {pair: min(each) for pair, each in costs.items()}
     rows, seconds = min(
-        ((least[pair], timer.needs(each[least[pair]])) for pair, each in costs.items()),
+        ((least[pair], timer.least(each[least[pair]])) for pair, each in costs.items()),
         key=lambda found: found[1],
     )
     fewer = f", and {duration(seconds)} with {rows:,} rows" if rows < len(timer.prepared.train) else ""

@@ -166,6 +166,7 @@ def test_a_budget_splits_off_what_can_be_scored_in_time_and_the_fit_splits_alike
     assert plan(budget="1h").sizes == plan().sizes == {"train": 800, "dev": 100, "test": 100}
     found = plan(budget=60, strategies="linear-probe")
     assert found.sizes == {"train": 940, "dev": 30, "test": 30} and found.held_out_rows == 30
+    assert found.command.endswith(" --held-out-rows 30") and "held-out" not in plan(budget="1h").command
     given = {"device": "cpu", "precision": "fp32", "offline": True, "epochs": 1.0}
     model = foretune.fit(rows(1000), plan=found, output=tmp_path / "run", **given)
     assert model.record["data"]["sizes"]["test"] == 30 and model.recipe.held_out_rows == 30

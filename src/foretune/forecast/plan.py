@@ -89,6 +89,7 @@ class Plan:
     sizes: dict[str, int]
     held_out: str  # the part that the score is expected on: test or dev
     held_out_rows: int | None = None  # most rows that were split off for a part, as in the recipe
+    rows: int | None = None  # training rows that the user asked for, as in the recipe
     tuned: dict[str, Any] = field(default_factory=dict)  # `Recipe.tuned` of what was planned
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,7 @@ class Job:
     events: Events
     runtime: Runtime
     events_file: Path | None = None
+    began: float = field(default_factory=time.perf_counter)  # when the fit did, planning left out
     deadline: float | None = None  # on the clock of time.perf_counter: everything must be done by then
     closing: float = 0.0  # seconds that evaluation, baselines and saving take after training
     tuned: dict[str, Any] = field(default_factory=dict)  # settings of learning that the user chose

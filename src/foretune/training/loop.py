@@ -27,6 +27,7 @@ from foretune.training.step import Stepper
 
 EVALUATION_SHARE = 0.2  # of the training time that evaluations on dev may take before they become rarer
 FROZEN_EVALUATIONS = 10  # at most in a phase whose backbone is frozen: epochs take milliseconds
+ENOUGH = 0.8  # of the steps: with fewer, a fit that a deadline ended is not the one that was planned
 CLOSING_MARGIN = 1.2  # on the time that evaluation, baselines and saving are expected to take
 PATIENCE = 3  # evaluations without gain, where layers train
 BACKWARD = 2  # a backward pass costs about twice its forward pass
@@ -112,6 +113,7 @@ class Loop:
             if (state.step - first) % every == 0 or state.step == last or late:
                 self._evaluate(last_phase=last == self.total)
             state.stopped_early = state.stopped_early or late
+            state.cut_short = late and state.step < ENOUGH * self.total
             self._pause()
 
     def _time_share(self, done: float, last_phase: bool) -> Callable[[], float]:
@@ -203,6 +205,7 @@ class Loop:
 
     def _save(self) -> None:
         job = self.job
+        self.state.spent = self.state.earlier + time.perf_counter() - job.began
         size = job.events_file.stat().st_size if job.events_file and job.events_file.exists() else 0
         extra = {"identity": job.identity, "total": self.total, "events_bytes": size, **_threads()}
         extra["precision"] = job.runtime.precision
@@ -236,6 +239,7 @@ class Loop:
             self.job.events.emit("warning", text=text)
         self.checkpoints.forget_after(found)
         self.state = found.progress
+        self.state.earlier = self.state.spent
         return found
 
     def _load_weights(self, start: Checkpoint) -> None:

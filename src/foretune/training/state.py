@@ -28,6 +28,9 @@ class Progress:
     losses: list[dict[str, float]] = field(default_factory=list)
     evaluations: list[dict[str, Any]] = field(default_factory=list)
     stopped_early: bool = False
+    cut_short: bool = False  # the budget ended training well before its last step
+    earlier: float = 0.0  # wall-clock seconds of the parts of the fit before this one, without planning
+    spent: float = 0.0  # likewise of all parts up to the last checkpoint
 
     def record_loss(self, step: int, loss: float, factor: float) -> None:
         """Add a point to the loss curve, thinning it when it grows long."""
