@@ -13,6 +13,7 @@ from foretune.forecast.plan import Choice, duration, limits
 from foretune.planning_cost import Timer
 from foretune.planning_look import Look
 from foretune.planning_scores import Pair, grown, record_of, scores
+from foretune.strategies.base import STRATEGIES
 
 if TYPE_CHECKING:
     from foretune.forecast.cost import Cost
@@ -90,7 +91,9 @@ def _scores(
         records[pair] = replace(record, predictors=record.predictors | tried)
     found, every = scores(records), len(timer.prepared.train)
     return {
-        pair: grown(score, judged[pair], rows[pair]) if rows[pair] < every else score
+        pair: grown(score, judged[pair], rows[pair])
+        if rows[pair] < every and STRATEGIES[pair[1]].needs_targets
+        else score
         for pair, score in found.items()
     }
 
