@@ -105,6 +105,7 @@ class _Planner:
     def __post_init__(self) -> None:
         budget, now = self.timer.budget, time.perf_counter()
         self._end = None if budget is None else now + PLANNING_SHARE * (budget - (now - self.started))
+        self._words: dict[int, float] = {}  # what counted words score, by the most examples that were judged
         self._longest: dict[str, float] = {}  # seconds by what was done: a look, a timing, a pilot
 
     def measure(
@@ -149,7 +150,11 @@ class _Planner:
         timer = self.timer
         backbone = load_backbone(timer.recipe.with_changes(backbone=name), timer.prepared)
         judged = self._most() if most is None else most
-        return look(backbone, timer.prepared.train, timer.recipe, timer.runtime, timer.metric, judged)
+        given = (timer.prepared.train, timer.recipe, timer.runtime, timer.metric, judged)
+        found = look(backbone, *given, self._words.get(judged))
+        if "bag_of_words" in found.predictors:
+            self._words[judged] = found.predictors["bag_of_words"]
+        return found
 
     def _most(self) -> int:
         """Return how many examples are judged: fewer under a small budget."""

@@ -39,10 +39,15 @@ def look(
     runtime: Runtime,
     metric: str,
     most: int = SAMPLE,
+    words: float | None = None,
 ) -> Look:
-    """Return what the frozen features of at most `most` of `examples` say, for the seed of the recipe."""
+    """Return what the frozen features of at most `most` of `examples` say, for the seed of the recipe.
+
+    `words`: what counted words score on them, where it was measured beside another backbone.
+    """
     from threadpoolctl import threadpool_limits
 
+    from foretune.forecast.bag_of_words import as_read, bag_of_words
     from foretune.forecast.probe import layer_features
     from foretune.forecast.transferability import measure
 
@@ -58,6 +63,11 @@ def look(
     with threadpool_limits(1, user_api="blas"):  # small products: more threads only wait for each other
         found = measure(matrix, sample.targets, metric=metric, seed=recipe.seed)
     numbers = found.numbers | {"unknown": store.cuts.unknown_share}  # full fine-tuning learns new tokens
+    if words is not None:
+        numbers["bag_of_words"] = words
+    elif backbone.unit == "tokens" and isinstance(sample.inputs[0], str):
+        texts = as_read(sample.inputs, store.cuts, longest, recipe.truncation)
+        numbers["bag_of_words"] = bag_of_words(texts, sample.targets, metric=metric, seed=recipe.seed)
     judged = layer_features(matrix, found.probe.layer)
     return Look(numbers, float(store.lengths.mean()), backbone.fingerprint(), found.curve, rows, judged)
 

@@ -286,7 +286,7 @@ def test_the_names_of_predictors_are_those_of_what_is_measured():
 
     rng = np.random.default_rng(0)
     found = predictors(rng.normal(size=(60, 3, 8)), np.arange(60) % 2, metric="accuracy")
-    assert found.keys() | {"unknown"} | Pilot(0.8, 0.7, 1.0).predictors().keys() == PREDICTORS
+    assert found.keys() | {"unknown", "bag_of_words"} | Pilot(0.8, 0.7, 1.0).predictors().keys() == PREDICTORS
     assert ANCHOR in PREDICTORS and {name for o in ledger.shipped() for name in o.predictors} <= PREDICTORS
 
 

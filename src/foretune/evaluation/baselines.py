@@ -123,7 +123,7 @@ def _choose_rows(labels: NDArray[Any], max_rows: int, seed: int) -> NDArray[Any]
     return np.sort(order[np.concatenate([first, rest])[:max_rows]])
 
 
-def _tfidf(
+def tfidf_predictions(
     train_texts: Sequence[str], labels: NDArray[Any], test_texts: Sequence[str], n_classes: int
 ) -> tuple[NDArray[Any], str, str | None]:
     """Return (predictions, features in words, why it fell back to the majority or None)."""
@@ -166,7 +166,7 @@ def baselines(
     rows = _choose_rows(train_ids, max_rows, seed)
     start = time.perf_counter()
     chosen = [train_texts[i] for i in rows]
-    predicted, features, note = _tfidf(chosen, train_ids[rows], test_texts, n_classes)
+    predicted, features, note = tfidf_predictions(chosen, train_ids[rows], test_texts, n_classes)
     tfidf: dict[str, Any] = {
         "seconds": time.perf_counter() - start,
         "rows": len(rows),

@@ -19,16 +19,20 @@ Floats = NDArray[np.float64]
 #:   probe     the probe's logit: much of the room above it may be gained
 #:   layers    the last layer's probe less the best layer's: what the last layer hides, fine-tuning brings out
 #:   examples  the logarithm of their number
+#:   words     what counted words score, less the probe: what the features hide, fine-tuning may learn from the words
 #:   unknown   the share of tokens that are unknown: full fine-tuning learns new ones, which the probe cannot
 #: Tried and left out: nearest neighbours, H-score, LogME, the curve's slope, classes and tokens. Leaving one data
 #: set out (44 outcomes of 6 sets; later 204 of 10), none made the error or the ranking better by more than noise.
-COVARIATES = ("probe", "layers", "examples", "unknown")
+COVARIATES = ("probe", "layers", "words", "examples", "unknown")
 #: A short fine-tuning of this candidate less the probe on the very same rows, and the same for the same strategy on
 #: the same data, a mean over the backbones that were tried.
 PILOTS = ("pilot", "peers")
 #: The least spread that a covariate is measured in, where the default of 0.1 is too small: a factor of e examples.
 LEAST_SPREAD = {"examples": 1.0}
 ANCHOR = "probe"
+FROZEN = (
+    "linear-probe",
+)  # it reads the very features that the anchor was measured on: less of it is unforeseen
 
 
 def usable(outcome: Outcome) -> bool:
@@ -73,6 +77,8 @@ def covariates(candidate: Candidate) -> dict[str, float]:
     found = {"probe": start, "examples": math.log(max(candidate.n, 1))}
     if "probe_last" in given:
         found["layers"] = logit(given["probe_last"], candidate.n) - start
+    if "bag_of_words" in given:
+        found["words"] = logit(given["bag_of_words"], candidate.n) - start
     if "unknown" in given:
         found["unknown"] = given["unknown"]
     if "pilot" in given:
@@ -116,7 +122,12 @@ class Scaling:
             ])
             for name in (*COVARIATES, *PILOTS)
         }  # fmt: skip
-        numbers["local"] = local.astype(np.float64)
+        tuned = np.array([float(candidate.strategy not in FROZEN) for candidate in candidates])
+        numbers |= {
+            "local": local.astype(np.float64),
+            "tuned": tuned,
+            "tuned examples": tuned * numbers["examples"],
+        }
         levels = {
             "strategy": [candidate.strategy for candidate in candidates],
             "task": [candidate.task for candidate in candidates],

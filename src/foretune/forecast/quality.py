@@ -41,9 +41,10 @@ BLOCKS = (
     Block("task and strategy", 0.2, by=("task", "strategy")),
     Block("backbone", 0.2, by=("backbone",)),
     Block("backbone and strategy", 0.1, by=("backbone", "strategy")),
-    Block("data", 0.2, by=("data",)),
-    Block("data and examples", 0.1, by=("data",), slopes=("examples",)),
-    Block("data and strategy", 0.2, by=("data", "strategy")),
+    Block("data", 0.1, by=("data",)),
+    Block("data and tuning", 0.2, by=("data",), slopes=("tuned",)),  # of a probe's gain less is unforeseen
+    Block("data and examples", 0.1, by=("data",), slopes=("tuned examples",)),
+    Block("data and strategy", 0.1, by=("data", "strategy")),
     Block("data and backbone", 0.1, by=("data", "backbone")),
 )
 OWN = Block("own", 0.3, slopes=("local",))  # how the user's data differ from ours, on the whole

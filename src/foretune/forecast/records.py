@@ -18,7 +18,7 @@ _NAME = re.compile(r"[\w.+*-]{0,100}")  # no blank, no separator: neither a sent
 PREDICTORS = frozenset({
     "n", "layers", "width", "classes", "majority", "entropy", "smallest", "rare", "probe", "probe_se", "probe_last",
     "probe_depth", "knn", "h_score", "h_share", "log_me", "log_me_gain", "curve_a", "curve_c", "curve_slope",
-    "curve_x2", "curve_x2_width", "curve_x5", "curve_x5_width", "unknown", "pilot", "pilot_probe",
+    "curve_x2", "curve_x2_width", "curve_x5", "curve_x5_width", "unknown", "bag_of_words", "pilot", "pilot_probe",
 })  # fmt: skip
 
 

@@ -41,6 +41,9 @@ def _probe(candidate: Candidate, value: float) -> Iterator[str]:
         yield f"The frozen features already separate the classes (probe {_percent(probe)})."
     else:
         yield f"The frozen features separate the classes in part (probe {_percent(probe)}{beside})."
+    words = candidate.predictors.get("bag_of_words", 0.0)
+    if words > probe:
+        yield f"Counted words alone tell {_percent(words)}: the features hide something that fine-tuning may learn."
     gain = 100 * (value - probe)
     if abs(gain) >= WORTH_SAYING:
         yield f"{candidate.strategy} should end {_points(gain, 'above', 'below')} the probe."
