@@ -223,6 +223,20 @@ def test_several_points_are_captured_in_one_pass_and_kept(tiny, cache):
     torch.testing.assert_close(head(rows)[0], whole, rtol=1e-4, atol=1e-5)
 
 
+@torch.no_grad()
+def test_in_fp32_the_same_batch_has_the_same_bits(tiny, cache):
+    """Other batches differ by rounding, as products of other shapes are summed in another order."""
+    backbone = load(tiny)
+    store = stored(backbone)
+    prefix = Prefix(backbone, store, RUNTIME, "fp32")
+    rows = np.argsort(store.lengths, kind="stable")[
+        ::-1
+    ].copy()  # as the pass that fills the cache reads them
+    whole = prefix.whole()(rows)[0]
+    for feed in prefix.compute([1, 2])[0].values():
+        torch.testing.assert_close(feed(rows)[0], whole, rtol=0, atol=0)
+
+
 def test_the_key_tells_weights_tokens_points_and_formats_apart(backbone_folder, tiny, cache):
     backbone, other = load(tiny), load(backbone_folder("roberta"))
     store = stored(backbone)

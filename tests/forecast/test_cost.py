@@ -348,6 +348,13 @@ def test_phases_between_those_timed_are_interpolated(assembled):
     assert np.allclose(coefficients[3], (coefficients[2] + coefficients[4]) / 2)
 
 
+def test_the_model_that_is_loaded_again_knows_the_characters_that_are_learnt(assembled, rows):
+    around._LOADS.clear()
+    job, prepared = assembled([row | {"text": f"{row['text']} 好"} for row in rows(60)], strategy="full")
+    assert job.backbone.learnt and not assembled(rows(60), strategy="full")[0].backbone.learnt
+    assert math.isfinite(forecast_cost(job, prepared, limit_seconds=0.1).seconds)
+
+
 def test_a_full_cache_is_not_filled_again(assembled, tmp_path, monkeypatch):
     monkeypatch.setenv("FORETUNE_CACHE", str(tmp_path / "cache"))
     job, prepared = assembled(strategy="top-layers")

@@ -107,6 +107,11 @@ class Backbone(ABC):
     def train_seen_embeddings(self, store: Store) -> None:
         """Train only the embedding rows that `store` uses, where the model allows it."""
 
+    @property
+    def learnt(self) -> str:
+        """Return what `learn_vocabulary` added; empty where it was nothing."""
+        return ""
+
     @abstractmethod
     def learn_vocabulary(self, inputs: Sequence[Any]) -> int:
         """Add what the preprocessing does not know in `inputs` to the vocabulary; return how much that was."""

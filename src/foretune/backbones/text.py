@@ -207,6 +207,11 @@ class TextBackbone(Backbone):
         seen = np.union1d(store.seen_ids(), [self.padding])
         self._set_embeddings(SeenRowsEmbedding(table, seen, self._first_new))
 
+    @property
+    def learnt(self) -> str:
+        """Return what `learn_vocabulary` added; empty where it was nothing."""
+        return self._added
+
     def learn_vocabulary(self, inputs: Sequence[Any]) -> int:
         """Add the characters of `inputs` that the tokenizer does not know as tokens; return their number."""
         if type(self.model.get_input_embeddings()) is not nn.Embedding:

@@ -48,15 +48,15 @@ class Load:
     layer_bytes: int
 
 
-_LOADS: dict[tuple[str, str], Load] = {}
+_LOADS: dict[tuple[str, str, str], Load] = {}
 
 
 def load_again(job: Job, prepared: Prepared, folder: Path) -> Load:
-    """Return what loading and saving the backbone costs; measured once per backbone, task and process.
+    """Return what loading and saving the backbone costs; measured once per backbone, vocabulary, task and process.
 
     `folder`: on the disk that the fit will write to; nothing is left there. Raises ResourceError.
     """
-    key = (job.recipe.backbone, job.task.name)
+    key = (job.recipe.backbone, job.task.name, job.backbone.learnt)
     if key not in _LOADS:
         _LOADS[key] = _load(job, prepared, folder / "foretune-forecast")
     return _LOADS[key]
@@ -72,6 +72,8 @@ def _load(job: Job, prepared: Prepared, target: Path) -> Load:
     meter.start()
     started = time.perf_counter()
     again = load_backbone(job.recipe, prepared)
+    if job.backbone.learnt:  # else the tokens of these characters would lie beyond the table
+        again.learn_vocabulary(job.task.texts(prepared.train))
     again.model.eval()
     rows = np.argsort(job.train_store.lengths, kind="stable")[:PROBES]
     with torch.inference_mode():
