@@ -129,7 +129,8 @@ class Timer:
     def most_rows(self, found: Mapping[int, Cost], left: float) -> int | None:
         """Return the largest number of rows with which a fit is done in `left` seconds; None where there is none.
 
-        Where training may be cut short, and where the user set its epochs, half of the time is enough for it.
+        Where training may be cut short, half of the time is enough for it if the user set its epochs, or if no number
+        of rows leaves time for all of it.
         """
         fitting = [rows for rows, each in found.items() if self.needs(each) <= ROOM * left]
         if self.cut and (not fitting or self.recipe.epochs is not None):
