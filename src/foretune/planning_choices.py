@@ -35,8 +35,8 @@ def choices_of(
 ) -> list[Choice]:
     """Return every candidate with what it costs, and with its score where the task's can be forecast.
 
-    Where no candidate keeps the budget with all rows, each takes as many as it has time for. Raises ConfigError
-    where there is no candidate.
+    One that does not keep the budget with all rows takes as many as it has time for. Raises ConfigError where there is
+    no candidate.
     """
     if not costs:
         raise ConfigError("No candidate is left. Name --backbones and --strategies that this machine has.")
@@ -69,12 +69,13 @@ def choices_of(
 
 
 def _rows(timer: Timer, costs: Costs, left: float | None, every: int) -> dict[Pair, int]:
-    """Return the training rows that each candidate takes."""
-    whole = dict.fromkeys(costs, every)
-    if left is None or any(timer.needs(each[every]) <= left for each in costs.values()):
-        return whole
-    most = {pair: timer.most_rows(each, left) for pair, each in costs.items()}
-    return {pair: every if number is None else number for pair, number in most.items()}
+    """Return the training rows that each candidate takes: all, or as many as it has time for."""
+    found = {}
+    for pair, each in costs.items():
+        whole = left is None or timer.needs(each[every]) <= left
+        most = every if whole or left is None else timer.most_rows(each, left)
+        found[pair] = every if most is None else most
+    return found
 
 
 def _scores(

@@ -114,10 +114,11 @@ def plan(tiny, rows, fast, priced):
 
 def test_with_time_enough_all_rows_are_taken(plan):
     assert all(c.rows is None for c in plan(budget="1h").candidates)
-    found = plan(budget=700)  # the probe keeps it with all rows: nobody is cut
-    assert {c.strategy: (c.rows, c.over is None) for c in found.candidates} == {
-        "linear-probe": (None, True), "full": (None, False)
-    }  # fmt: skip
+    by = {
+        c.strategy: c for c in plan(budget=700).candidates
+    }  # the probe keeps it with all rows, full with fewer
+    assert by["linear-probe"].rows is None and 200 < by["full"].rows < 350
+    assert all(choice.over is None for choice in by.values())
 
 
 def test_under_a_small_budget_every_candidate_takes_what_it_has_time_for(plan):
