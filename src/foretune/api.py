@@ -228,19 +228,22 @@ def _budget_plan(
 
 def _check_time(plan: Plan, recipe: Recipe, limit: float, started: float, left_open: set[str]) -> None:
     """Raise ConfigError where a plan says that the rest of a budget does not even suffice without any training."""
-    chosen = recipe.with_changes(**{name: getattr(plan.best, name) for name in left_open})
+    chosen = _named_by(plan, recipe, left_open)
     own = plan.candidate(chosen.backbone, chosen.strategy)
+    if own is None:
+        return
     left = limit - (time.perf_counter() - started)
-    needs = (
-        0.0
-        if own is None
-        else sum(own.parts[name] for name in own.parts if name not in (*TRAINING, "loading"))
-    )
-    if own is not None and needs > left:
+    needs = sum(own.parts[name] for name in own.parts if name not in (*TRAINING, "loading"))
+    if needs > left:
         raise ConfigError(
             f"Without any training {own.backbone} with {own.strategy} needs {duration(needs)}, more than the "
             f"{duration(max(left, 0.0))} that are left of the budget. The plan says {duration(own.seconds)} for all."
         )
+
+
+def _named_by(plan: Plan, recipe: Recipe, left_open: set[str]) -> Recipe:
+    """Return the recipe with backbone and strategy of the plan's best where the user left them open."""
+    return recipe.with_changes(**{name: getattr(plan.best, name) for name in left_open})
 
 
 def _follow(recipe: Recipe, plan: Plan, prepared: Prepared, left_open: set[str]) -> Recipe:
@@ -250,7 +253,7 @@ def _follow(recipe: Recipe, plan: Plan, prepared: Prepared, left_open: set[str])
             "The plan was made for other training data, or another split of them. Give the options it was made with "
             "(such as --target, --seed, --dev, --test), or make one for these: foretune plan DATA."
         )
-    chosen = recipe.with_changes(**{name: getattr(plan.best, name) for name in left_open})
+    chosen = _named_by(plan, recipe, left_open)
     own = plan.candidate(chosen.backbone, chosen.strategy) or plan.best
     return chosen if own.rows is None or chosen.rows is not None else chosen.with_changes(rows=own.rows)
 
